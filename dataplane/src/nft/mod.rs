@@ -1,0 +1,10 @@
+//! nftables: our table as data, and the ways from there to the kernel and back.
+
+pub mod elements;
+pub mod ruleset;
+
+pub use ruleset::{
+    Chain, ChainKind, CtDirection, CtState, CtStatus, Delta, Element, Elements, Expr, Family, Hook,
+    HookPoint, Is, LogLevel, LogPrefix, Per, PortRange, Reject, Rule, Ruleset, Set, SetKind, Side, Verdict,
+    VerdictMap,
+};
