@@ -1,1 +1,15 @@
-//! Placeholder; the essay follows.
+//! The end-to-end tests' tools: hosts in network namespaces, real `appliance` processes, real packets.
+//!
+//! A test reads as facts: a [`netns::Lan`] of hosts, a [`node::Node`] running on one of them, manifests applied with
+//! [`ctl`], and [`packets`] that arrive or do not. Nothing here touches the root namespace's firewall, and all that is
+//! made is unmade on drop. The demo and the benchmarks are built from the same tools.
+//!
+//! What the tools refuse to do: sleep for a guessed time (use [`eventually`]), or skip silently. A machine
+//! without root, `nft` or `ip` makes [`prerequisites::check`] panic, because a test that did not run has not passed.
+
+pub mod ctl;
+pub mod eventually;
+pub mod netns;
+pub mod node;
+pub mod packets;
+pub mod prerequisites;

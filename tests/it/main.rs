@@ -1,0 +1,14 @@
+//! End-to-end tests: the real binary in network namespaces, real packets, real `kubectl`.
+//!
+//! One module a promise. They need root, `nft` and `ip`, and fail without them: a test that did not run has not passed.
+//! They are many small worlds side by side; none sees another's namespaces or data.
+
+mod api_kubectl;
+mod policy_endpoints;
+mod policy_rules;
+mod policy_survives;
+mod policy_tiers;
+mod refusals;
+mod seeds;
+mod tidy;
+mod world;
