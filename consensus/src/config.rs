@@ -1,0 +1,84 @@
+//! Settings of one member. Plain values: nothing here reads a file, a flag or the environment.
+
+use std::{path::PathBuf, time::Duration};
+
+/// A command larger than this is refused before it is queued; etcd's limit for a request.
+pub const COMMAND_BYTES_MAX: usize = 1_536 * 1_024;
+
+/// Bytes of proposals the leader holds uncommitted; beyond it a proposer hears `Busy`. Sixteen of the largest commands.
+pub(crate) const UNCOMMITTED_BYTES_MAX: u64 = 24 * 1_024 * 1_024;
+
+/// Bytes of committed entries one Ready hands to apply, so that catching up is many short transactions, not a long one.
+pub(crate) const COMMITTED_BYTES_PER_READY_MAX: u64 = 4 * 1_024 * 1_024;
+
+/// Bytes of entries in one append message to a follower.
+pub(crate) const MESSAGE_BYTES_MAX: u64 = 256 * 1_024;
+
+/// Append messages on the way to one follower; with [`MESSAGE_BYTES_MAX`] it bounds the bytes in flight to 64 MiB.
+pub(crate) const INFLIGHT_MESSAGES_MAX: usize = 256;
+
+/// How one member runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The member's id: not zero, never used again once its data is gone.
+    pub node_id: u64,
+    /// Where the member keeps its data; the log lies in `wal` below it.
+    pub data_dir: PathBuf,
+    /// The length of one tick of raft's clock.
+    pub tick: Duration,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Ticks without a leader before an election; the timeout drawn lies between one and two of these.
+    pub election_ticks: usize,
+    /// Entries applied since the last checkpoint that make the next one due.
+    pub checkpoint_entries: u64,
+    /// Bytes of entries applied since the last checkpoint that make the next one due.
+    pub checkpoint_bytes: u64,
+    /// Entries kept behind a checkpoint, so that a follower that lags a little needs no snapshot.
+    pub retained_entries: u64,
+    /// Bytes of one file of the log.
+    pub wal_file_bytes: u64,
+}
+
+impl Config {
+    /// The settings a member runs with unless an operator says otherwise.
+    pub fn new(node_id: u64, data_dir: impl Into<PathBuf>) -> Config {
+        Config {
+            node_id,
+            data_dir: data_dir.into(),
+            tick: Duration::from_millis(100),
+            heartbeat_ticks: 1,
+            election_ticks: 10,
+            checkpoint_entries: 100_000,
+            checkpoint_bytes: 64 * 1_024 * 1_024,
+            retained_entries: 5_000,
+            wal_file_bytes: 16 * 1_024 * 1_024,
+        }
+    }
+
+    /// The log's directory.
+    pub(crate) fn wal_dir(&self) -> PathBuf {
+        self.data_dir.join("wal")
+    }
+
+    /// The same settings in raft's words. `applied` is what the state machine holds.
+    pub(crate) fn to_raft(&self, applied: u64) -> raft::Config {
+        raft::Config {
+            id: self.node_id,
+            election_tick: self.election_ticks,
+            heartbeat_tick: self.heartbeat_ticks,
+            applied,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
+            // A leader without a quorum steps down, and a member that was away cannot depose a leader that works.
+            check_quorum: true,
+            pre_vote: true,
+            // Never leases: a process that was paused would serve stale reads (reference/store.md 5.4).
+            read_only_option: raft::ReadOnlyOption::Safe,
+            batch_append: true,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
+            ..raft::Config::default()
+        }
+    }
+}

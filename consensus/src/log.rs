@@ -1,0 +1,394 @@
+//! Log: what raft reads, over the write-ahead log.
+//!
+//! Raft asks for terms and entries all the time and writes only in [`crate::ready`], so everything but old entries is
+//! answered from memory. This file knows raft's rules for a log and refuses to open one that breaks them; it decides
+//! nothing about when to write or to cut.
+
+use std::{cell::Cell, collections::VecDeque, path::PathBuf};
+
+use protobuf::Message;
+use raft::{
+    GetEntriesContext, RaftState, Storage, StorageError,
+    eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata},
+};
+
+use crate::{
+    config::Config,
+    error::StartError,
+    wal::{Slot, Wal, WalError},
+};
+
+/// The index and term of the synthetic snapshot every cluster begins with. Its first members stand in its conf state,
+/// so that an empty joiner never replays a conf change against an empty configuration (reference/store.md 1.3).
+pub(crate) const BOOTSTRAP_INDEX: u64 = 1;
+
+/// Bytes of the newest entries kept in memory: what apply and followers read a moment after it was written.
+const CACHE_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+
+/// Entries read at once when the log is checked at start.
+const CHECK_BYTES: u64 = 1_024 * 1_024;
+
+/// The raft log.
+///
+/// * Entries are contiguous from `cut.index + 1` to `last`, and their terms never fall.
+/// * `cut.index <= conf.index` is not promised: a conf state may be older than the cut, never newer than the commit.
+/// * `cache` holds the newest entries, contiguous, ending at `last`.
+/// * What memory says of entries, term and vote is on disk; the commit index on disk may be behind.
+pub(crate) struct Log {
+    wal: Wal,
+    dir: PathBuf,
+    hard_state: HardState,
+    cut: SnapshotMetadata,
+    conf: SnapshotMetadata,
+    last: u64,
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+    snapshot: Option<Snapshot>,
+    /// Raft met a follower that needs a snapshot; the replica makes one, for only it has the state.
+    wanted: Cell<Option<u64>>,
+}
+
+impl Log {
+    /// Opens the log of `config.node_id`; an empty one begins with the voters `founders`.
+    ///
+    /// `applied` is what the state holds: a state without any log has lost it, and a new log would contradict it.
+    pub(crate) fn open(config: &Config, founders: &[u64], applied: u64) -> Result<Log, StartError> {
+        let dir = config.wal_dir();
+        let mut wal = Wal::open(&dir, config.wal_file_bytes)?;
+        match wal.get::<SnapshotMetadata>(Slot::Member)? {
+            None if applied > 0 => return Err(StartError::LogBehindState { dir, applied, last: 0 }),
+            None => bootstrap(&mut wal, config.node_id, founders)?,
+            Some(member) if member.index == config.node_id => {}
+            Some(member) => {
+                return Err(StartError::WrongMember { dir, found: member.index, configured: config.node_id });
+            }
+        }
+        Log::over(wal, dir)
+    }
+
+    fn over(wal: Wal, dir: PathBuf) -> Result<Log, StartError> {
+        let record = |slot: Slot| -> Result<SnapshotMetadata, WalError> {
+            let missing =
+                || WalError::Read { dir: dir.clone(), reason: format!("the {slot:?} record is missing") };
+            wal.get(slot)?.ok_or_else(missing)
+        };
+        let (cut, conf) = (record(Slot::Cut)?, record(Slot::Conf)?);
+        let missing =
+            || WalError::Read { dir: dir.clone(), reason: "the HardState record is missing".to_owned() };
+        let hard_state: HardState = wal.get(Slot::HardState)?.ok_or_else(missing)?;
+        let last = last_entry(&wal, &dir, cut.index)?;
+        Ok(Log {
+            wal,
+            dir,
+            hard_state,
+            cut,
+            conf,
+            last,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            snapshot: None,
+            wanted: Cell::new(None),
+        })
+    }
+
+    /// Checks the log against the state that was applied from it, before raft sees either: raft would panic.
+    pub(crate) fn agree_with(&mut self, applied: u64) -> Result<(), StartError> {
+        self.finish_restore(applied)?;
+        if applied < self.cut.index {
+            return Err(StartError::LogCut { dir: self.dir.clone(), applied, first: self.first() });
+        }
+        if applied > self.last {
+            return Err(StartError::LogBehindState { dir: self.dir.clone(), applied, last: self.last });
+        }
+        if self.hard_state.commit > self.last {
+            let (dir, commit) = (self.dir.clone(), self.hard_state.commit);
+            return Err(StartError::LogBehindCommit { dir, commit, last: self.last });
+        }
+        // The commit index reaches the disk with the next group only, but nothing is applied that was not committed.
+        let known = applied.max(self.conf.index).max(self.cut.index);
+        self.hard_state.commit = self.hard_state.commit.max(known.min(self.last));
+        self.check_entries(applied + 1)
+    }
+
+    /// Reads everything that will be applied, so that a damaged entry is an error now and not a panic later.
+    fn check_entries(&mut self, from: u64) -> Result<(), StartError> {
+        let mut term = self.read_term(from - 1)?;
+        let mut next = from;
+        while next <= self.last {
+            for entry in self.wal.entries(next, self.last + 1, Some(CHECK_BYTES))? {
+                if entry.index != next || entry.term < term {
+                    let found = format!("entry {next} has index {} and term {}", entry.index, entry.term);
+                    return Err(WalError::Read { dir: self.dir.clone(), reason: found }.into());
+                }
+                (next, term) = (entry.index + 1, entry.term);
+                self.cache(entry);
+            }
+        }
+        if term > self.hard_state.term {
+            let reason =
+                format!("entry {} has term {term}, the hard state only {}", self.last, self.hard_state.term);
+            return Err(WalError::Read { dir: self.dir.clone(), reason }.into());
+        }
+        Ok(())
+    }
+
+    /// A crash between the restore of a snapshot and the log's answer to it: the state has it, so the log must begin
+    /// there; or it has not, and the leader will send it again.
+    fn finish_restore(&mut self, applied: u64) -> Result<(), WalError> {
+        match self.wal.get::<SnapshotMetadata>(Slot::Restoring)? {
+            Some(snapshot) if snapshot.index == applied && applied > self.cut.index => {
+                self.begin_at(&snapshot)
+            }
+            Some(_) => {
+                self.wal.stage_removal(Slot::Restoring);
+                self.wal.commit()
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes down that a snapshot is about to replace the state.
+    pub(crate) fn announce_restore(&mut self, snapshot: &SnapshotMetadata) -> Result<(), WalError> {
+        self.wal.stage(Slot::Restoring, snapshot)?;
+        self.wal.commit()
+    }
+
+    /// Drops every entry; the log begins after the snapshot that the state now holds.
+    pub(crate) fn begin_at(&mut self, snapshot: &SnapshotMetadata) -> Result<(), WalError> {
+        self.cut = position(snapshot.index, snapshot.term);
+        self.conf = snapshot.clone();
+        self.hard_state.commit = snapshot.index;
+        self.hard_state.term = self.hard_state.term.max(snapshot.term);
+        self.wal.stage_cut(self.last.max(snapshot.index) + 1);
+        self.last = snapshot.index;
+        self.cache.clear();
+        self.cache_bytes = 0;
+        self.stage_records()?;
+        self.wal.stage_removal(Slot::Restoring);
+        self.wal.commit()
+    }
+
+    /// Makes entries and hard state durable, in one group and one fdatasync.
+    pub(crate) fn append(
+        &mut self,
+        entries: &[Entry],
+        hard_state: Option<&HardState>,
+    ) -> Result<(), WalError> {
+        if let Some(hard_state) = hard_state {
+            self.hard_state = hard_state.clone();
+        }
+        self.wal.stage_entries(entries)?;
+        self.wal.stage(Slot::HardState, &self.hard_state)?;
+        self.wal.commit()?;
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            self.forget_from(first.index);
+            self.last = last.index;
+            entries.iter().for_each(|entry| self.cache(entry.clone()));
+        }
+        Ok(())
+    }
+
+    /// Notes the commit index; it travels to the disk with the next group, for losing it loses nothing.
+    pub(crate) fn set_commit(&mut self, commit: u64) {
+        self.hard_state.commit = commit;
+    }
+
+    /// Makes a new configuration durable, before the state may pass the entry that brought it.
+    pub(crate) fn set_conf_state(&mut self, index: u64, conf_state: ConfState) -> Result<(), WalError> {
+        self.conf.index = index;
+        self.conf.set_conf_state(conf_state);
+        self.stage_records()?;
+        self.wal.commit()
+    }
+
+    /// The entry that brought the configuration in force.
+    pub(crate) fn conf_index(&self) -> u64 {
+        self.conf.index
+    }
+
+    /// Removes the entries up to `index`, which the caller has made durable elsewhere.
+    pub(crate) fn cut_to(&mut self, index: u64) -> Result<(), WalError> {
+        if index <= self.cut.index {
+            return Ok(());
+        }
+        self.cut = position(index, self.read_term(index)?);
+        // All records again, so that none of them holds an old file back; durable before any file is deleted.
+        self.stage_records()?;
+        self.wal.stage_cut(index + 1);
+        self.wal.commit()?;
+        self.wal.purge()?;
+        while self.cache.front().is_some_and(|entry| entry.index <= index) {
+            self.evict();
+        }
+        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.get_metadata().index < index) {
+            self.snapshot = None;
+        }
+        Ok(())
+    }
+
+    /// Whether a follower waits for a snapshot that reaches at least this index.
+    pub(crate) fn take_wanted(&self) -> Option<u64> {
+        self.wanted.take()
+    }
+
+    /// Offers the state as of `index` to followers whose next entry was cut.
+    pub(crate) fn offer_snapshot(&mut self, index: u64, data: Vec<u8>) -> Result<(), WalError> {
+        let mut snapshot = Snapshot::default();
+        snapshot.data = data.into();
+        let mut metadata = position(index, self.read_term(index)?);
+        metadata.set_conf_state(self.conf.get_conf_state().clone());
+        snapshot.set_metadata(metadata);
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    pub(crate) fn first(&self) -> u64 {
+        self.cut.index + 1
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    fn stage_records(&mut self) -> Result<(), WalError> {
+        self.wal.stage(Slot::HardState, &self.hard_state)?;
+        self.wal.stage(Slot::Cut, &self.cut)?;
+        self.wal.stage(Slot::Conf, &self.conf)
+    }
+
+    fn read_term(&self, index: u64) -> Result<u64, WalError> {
+        if index == self.cut.index {
+            return Ok(self.cut.term);
+        }
+        if let Some(entry) = self.cached(index) {
+            return Ok(entry.term);
+        }
+        let entries = self.wal.entries(index, index + 1, None)?;
+        let missing =
+            || WalError::Read { dir: self.dir.clone(), reason: format!("entry {index} is missing") };
+        entries.first().map(|entry| entry.term).ok_or_else(missing)
+    }
+
+    fn cached(&self, index: u64) -> Option<&Entry> {
+        let first = self.cache.front()?.index;
+        self.cache.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    fn cache(&mut self, entry: Entry) {
+        self.cache_bytes += bytes(&entry);
+        self.cache.push_back(entry);
+        while self.cache_bytes > CACHE_BYTES_MAX && self.cache.len() > 1 {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        if let Some(entry) = self.cache.pop_front() {
+            self.cache_bytes -= bytes(&entry);
+        }
+    }
+
+    /// A new leader's entries replace ours from this index on.
+    fn forget_from(&mut self, index: u64) {
+        while self.cache.back().is_some_and(|entry| entry.index >= index) {
+            if let Some(entry) = self.cache.pop_back() {
+                self.cache_bytes -= bytes(&entry);
+            }
+        }
+    }
+}
+
+impl Storage for Log {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.conf.get_conf_state().clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low < self.first() {
+            return Err(StorageError::Compacted.into());
+        }
+        if high > self.last + 1 {
+            return Err(StorageError::Unavailable.into());
+        }
+        let max_size = max_size.into();
+        if self.cached(low).is_none() {
+            return self.wal.entries(low, high, max_size).map_err(storage_error);
+        }
+        let mut entries: Vec<Entry> = (low..high).map_while(|index| self.cached(index).cloned()).collect();
+        raft::util::limit_size(&mut entries, max_size);
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        match index {
+            _ if index < self.cut.index => Err(StorageError::Compacted.into()),
+            _ if index > self.last => Err(StorageError::Unavailable.into()),
+            _ => self.read_term(index).map_err(storage_error),
+        }
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last)
+    }
+
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        match &self.snapshot {
+            Some(snapshot) if snapshot.get_metadata().index >= request_index => Ok(snapshot.clone()),
+            _ => {
+                self.wanted.set(Some(request_index));
+                Err(StorageError::SnapshotTemporarilyUnavailable.into())
+            }
+        }
+    }
+}
+
+fn bootstrap(wal: &mut Wal, node: u64, founders: &[u64]) -> Result<(), WalError> {
+    let mut hard_state = HardState::default();
+    (hard_state.term, hard_state.commit) = (1, BOOTSTRAP_INDEX);
+    let mut conf = position(BOOTSTRAP_INDEX, 1);
+    conf.mut_conf_state().set_voters(founders.to_vec());
+    wal.stage(Slot::Member, &position(node, 0))?;
+    wal.stage(Slot::HardState, &hard_state)?;
+    wal.stage(Slot::Cut, &position(BOOTSTRAP_INDEX, 1))?;
+    wal.stage(Slot::Conf, &conf)?;
+    wal.commit()
+}
+
+/// The last entry on disk, once the first is where the cut says.
+fn last_entry(wal: &Wal, dir: &std::path::Path, cut: u64) -> Result<u64, WalError> {
+    match wal.span() {
+        None => Ok(cut),
+        Some((first, last)) if first <= cut + 1 && last > cut => Ok(last),
+        Some((_, last)) if last <= cut => Ok(cut),
+        Some((first, last)) => {
+            let reason = format!(
+                "it was cut at entry {cut}, but its files hold entries {first} to {last}: a file is missing"
+            );
+            Err(WalError::Read { dir: dir.to_owned(), reason })
+        }
+    }
+}
+
+fn position(index: u64, term: u64) -> SnapshotMetadata {
+    let mut metadata = SnapshotMetadata::default();
+    (metadata.index, metadata.term) = (index, term);
+    metadata
+}
+
+fn bytes(entry: &Entry) -> usize {
+    entry.compute_size() as usize
+}
+
+fn storage_error(error: WalError) -> raft::Error {
+    raft::Error::Store(StorageError::Other(Box::new(error)))
+}

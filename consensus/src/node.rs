@@ -1,0 +1,230 @@
+//! Node: raft's own state machine over our log. Pure apart from its log: no clock, no thread, no network and no dice.
+//!
+//! What raft 0.7 leaves to its caller is done here, each with the trap it avoids: a member alone campaigns at once; a
+//! follower never proposes, for raft would forward the command in silence and lose it in silence; a leader that is no
+//! longer a member steps down; a new leader leaves a joint configuration that its predecessor entered.
+
+use protobuf::Message as _;
+use raft::{
+    INVALID_ID, LightReady, RawNode, Ready, SnapshotStatus, StateRole,
+    eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message},
+};
+
+use crate::{
+    config::Config,
+    error::{ProposeError, StartError},
+    log::Log,
+    logger,
+    proposals::ProposalId,
+    reads,
+    status::{Role, Status},
+    wal::WalError,
+};
+
+/// One member's raft.
+pub(crate) struct Node {
+    raw: RawNode<Log>,
+    id: u64,
+    election_ticks: usize,
+    /// Decides the election timeouts, so that the same seed plays the same game.
+    seed: u64,
+}
+
+impl Node {
+    /// Starts raft over a log that agrees with a state of `applied` entries.
+    pub(crate) fn start(config: &Config, mut log: Log, applied: u64, seed: u64) -> Result<Node, StartError> {
+        log.agree_with(applied)?;
+        let raw = RawNode::new(&config.to_raft(applied), log, &logger::logger())
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let mut node = Node { raw, id: config.node_id, election_ticks: config.election_ticks, seed };
+        node.draw_timeout();
+        node.campaign_if_alone();
+        Ok(node)
+    }
+
+    /// A lone voter needs nobody's vote, so it need not wait for a timeout either (11 to 19 ticks otherwise).
+    fn campaign_if_alone(&mut self) {
+        let conf = self.raw.raft.prs().conf().to_conf_state();
+        if conf.voters == [self.id] && conf.voters_outgoing.is_empty() {
+            self.campaign();
+        }
+    }
+
+    /// Stands for election now.
+    pub(crate) fn campaign(&mut self) {
+        // An error says that this member may not stand; then it does not.
+        let _ = self.raw.campaign();
+        self.draw_timeout();
+    }
+
+    /// One tick of raft's clock.
+    pub(crate) fn tick(&mut self) {
+        self.raw.tick();
+        self.draw_timeout();
+        if self.must_leave_joint() {
+            // Dropped only while leadership is being handed over; the next tick asks again.
+            let _ = self.propose_conf_change(&ConfChangeV2::default());
+        }
+    }
+
+    /// A message from another member. Raft refuses what it cannot use; a peer's mistake is not ours.
+    pub(crate) fn step(&mut self, message: Message) {
+        if let Err(error) = self.raw.step(message) {
+            tracing::debug!(%error, "raft refused a message");
+        }
+        self.draw_timeout();
+    }
+
+    /// Appends a command to the log, if this member leads.
+    pub(crate) fn propose(&mut self, id: ProposalId, command: Vec<u8>) -> Result<(), ProposeError> {
+        if !self.is_leader() {
+            return Err(ProposeError::NoLeader);
+        }
+        // A leader drops a proposal when it hands leadership over or holds too much uncommitted.
+        self.raw.propose(id.to_bytes().to_vec(), command).map_err(|_| ProposeError::Busy)
+    }
+
+    /// Appends a change of the members to the log, if this member leads.
+    pub(crate) fn propose_conf_change(&mut self, change: &ConfChangeV2) -> Result<(), ProposeError> {
+        if !self.is_leader() {
+            return Err(ProposeError::NoLeader);
+        }
+        self.raw.propose_conf_change(Vec::new(), change.clone()).map_err(|_| ProposeError::Busy)
+    }
+
+    /// Asks for an index a read may be served at. Raft may drop the question in silence: the asker asks again.
+    pub(crate) fn read_index(&mut self, context: reads::Context) {
+        self.raw.read_index(context.to_bytes());
+    }
+
+    /// Whether there is something to write, send or apply.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.raw.has_ready()
+    }
+
+    /// What there is to write, send and apply; [`crate::ready`] does it in the one order that is safe.
+    pub(crate) fn ready(&mut self) -> Ready {
+        self.raw.ready()
+    }
+
+    /// Tells raft that a Ready's entries and hard state are durable; it answers with what that commits.
+    pub(crate) fn advance_append(&mut self, ready: Ready) -> LightReady {
+        self.raw.advance_append(ready)
+    }
+
+    /// Tells raft how far the state machine is. Conf changes up to there must be in force already: raft leaves a joint
+    /// configuration by itself in this very call, or never.
+    pub(crate) fn advance_apply(&mut self, applied: u64) {
+        self.raw.advance_apply_to(applied);
+        if self.raw.raft.prs().conf().to_conf_state().auto_leave && self.is_leader() {
+            // The entry that leaves was appended, but raft does not send it before the next heartbeat.
+            self.raw.raft.bcast_append();
+        }
+    }
+
+    /// Puts a committed change of the members into force: first on disk, then the state may pass its entry.
+    pub(crate) fn apply_conf_change(&mut self, entry: &Entry) -> Result<(), WalError> {
+        if entry.index <= self.log().conf_index() {
+            // Replayed after a restart. It is in force, and entering a joint configuration twice would be an error.
+            return Ok(());
+        }
+        let applied = match entry.get_entry_type() {
+            EntryType::EntryConfChange => ConfChange::parse_from_bytes(&entry.data)
+                .map_err(From::from)
+                .and_then(|v1| self.raw.apply_conf_change(&v1)),
+            _ => ConfChangeV2::parse_from_bytes(&entry.data)
+                .map_err(From::from)
+                .and_then(|v2| self.raw.apply_conf_change(&v2)),
+        };
+        match applied {
+            Ok(conf_state) => self.log_mut().set_conf_state(entry.index, conf_state)?,
+            // Every member refuses it for the same reason, so all of them go on as before.
+            Err(error) => {
+                tracing::warn!(index = entry.index, %error, "a change of the members has no effect")
+            }
+        }
+        if self.is_leader() && !self.raw.raft.promotable() {
+            // Raft 0.7 would lead a cluster it is no member of, and its heartbeats would stop every election.
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, INVALID_ID);
+        }
+        Ok(())
+    }
+
+    /// Tells raft that a snapshot did not reach its member; until told, the leader sends that member nothing.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "its caller, the transport, comes with the second member")
+    )]
+    pub(crate) fn snapshot_failed(&mut self, member: u64) {
+        self.raw.report_snapshot(member, SnapshotStatus::Failure);
+    }
+
+    /// The term this member leads, if it does.
+    pub(crate) fn leads(&self) -> Option<u64> {
+        self.is_leader().then_some(self.raw.raft.term)
+    }
+
+    fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        self.raw.store()
+    }
+
+    pub(crate) fn log_mut(&mut self) -> &mut Log {
+        self.raw.mut_store()
+    }
+
+    /// What this member believes; `applied` is the state machine's.
+    pub(crate) fn status(&self, applied: u64) -> Status {
+        let raft = &self.raw.raft;
+        let conf = raft.prs().conf().to_conf_state();
+        let mut status = Status {
+            node_id: self.id,
+            role: match raft.state {
+                StateRole::Follower => Role::Follower,
+                StateRole::PreCandidate => Role::PreCandidate,
+                StateRole::Candidate => Role::Candidate,
+                StateRole::Leader => Role::Leader,
+            },
+            term: raft.term,
+            leader: (raft.leader_id != INVALID_ID).then_some(raft.leader_id),
+            commit: raft.raft_log.committed,
+            applied,
+            first: self.log().first(),
+            last: self.log().last(),
+            voters: conf.voters,
+            learners: conf.learners,
+        };
+        status.voters.sort_unstable();
+        status.learners.sort_unstable();
+        status
+    }
+
+    /// Raft leaves a joint configuration when the leader that entered it applies it. If leadership moved in between,
+    /// nobody does, for ever; so whoever leads leaves it.
+    fn must_leave_joint(&self) -> bool {
+        let raft = &self.raw.raft;
+        self.is_leader()
+            && !raft.has_pending_conf()
+            && !raft.prs().conf().to_conf_state().voters_outgoing.is_empty()
+    }
+
+    /// Raft draws its election timeout from the thread's dice whenever it changes role or term; ours is a function of
+    /// the seed, the member and the term. It lies between one and two election timeouts, as raft's does.
+    fn draw_timeout(&mut self) {
+        let drawn = mix(self.seed ^ mix(self.id) ^ mix(self.raw.raft.term).rotate_left(32));
+        let jitter = usize::try_from(drawn % self.election_ticks as u64).unwrap_or(0);
+        self.raw.raft.set_randomized_election_timeout(self.election_ticks + jitter);
+    }
+}
+
+/// The finaliser of SplitMix64: spreads a small difference over all bits.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}

@@ -1,0 +1,118 @@
+//! One Ready, in the one order that is safe.
+//!
+//! ```text
+//!  1 send            a leader's messages may overtake its own disk: followers acknowledge what *they* have
+//!  2 restore         a snapshot replaces the state, then the log begins behind it
+//!  3 append + fsync  entries and hard state, one group, one fdatasync
+//!  4 send persisted  votes and acknowledgements: promises about what step 3 made durable
+//!  5 advance append  raft learns what is durable, and says what that commits
+//!  6 apply           in order, one state transaction per run; a conf change before raft hears it is applied;
+//!                    each proposer is answered after its command
+//!  7 advance apply   raft learns how far the state is
+//! ```
+//!
+//! Swap 3 and 4 and a member that lost its vote in a power cut votes twice; swap 3 and 6 and a client holds an answer
+//! that no disk knows; swap 6 and 7 and a joint configuration is never left.
+
+use raft::{
+    Ready,
+    eraftpb::{Entry, EntryType, Message},
+};
+
+use crate::{proposals::ProposalId, replica::Replica, state_machine::StateMachine, wal::WalError};
+
+impl<M: StateMachine> Replica<M> {
+    pub(crate) fn handle_ready(&mut self) -> Result<(), WalError> {
+        let mut ready = self.node.ready();
+        self.send(ready.take_messages());
+        self.restore(&ready)?;
+        self.append(&ready)?;
+        self.send(ready.take_persisted_messages());
+        for read in ready.take_read_states() {
+            self.reads.confirm(&read.request_ctx, read.index);
+        }
+        let mut committed = ready.take_committed_entries();
+        let mut light = self.node.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.node.log_mut().set_commit(commit);
+        }
+        self.send(light.take_messages());
+        committed.append(&mut light.take_committed_entries());
+        self.apply(&committed)?;
+        if let Some(last) = committed.last() {
+            self.node.advance_apply(last.index);
+        }
+        self.note_leadership();
+        Ok(())
+    }
+
+    fn send(&mut self, messages: Vec<Message>) {
+        if !messages.is_empty() {
+            (self.send)(messages);
+        }
+    }
+
+    /// Three durable steps, so that a crash between any two leaves either the old state and log or the new ones.
+    fn restore(&mut self, ready: &Ready) -> Result<(), WalError> {
+        let snapshot = ready.snapshot();
+        if snapshot.get_metadata().index == 0 {
+            return Ok(());
+        }
+        self.node.log_mut().announce_restore(snapshot.get_metadata())?;
+        self.machine.restore(&snapshot.data);
+        self.node.log_mut().begin_at(snapshot.get_metadata())
+    }
+
+    fn append(&mut self, ready: &Ready) -> Result<(), WalError> {
+        match ready.hs() {
+            hard_state if ready.must_sync() => self.node.log_mut().append(ready.entries(), hard_state),
+            // Only the commit index moved; it may wait for the next group.
+            Some(hard_state) => {
+                self.node.log_mut().set_commit(hard_state.commit);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Applies runs of ordinary entries each in one transaction, and conf changes alone in between.
+    fn apply(&mut self, committed: &[Entry]) -> Result<(), WalError> {
+        let bytes = committed.iter().map(|entry| entry.data.len() as u64).sum();
+        self.checkpoints.applied(committed.len() as u64, bytes);
+        for run in committed.chunk_by(|one, next| is_ordinary(one) && is_ordinary(next)) {
+            match run {
+                [change] if !is_ordinary(change) => {
+                    self.node.apply_conf_change(change)?;
+                    self.machine.apply(&[(change.index, b"")]);
+                }
+                run => self.apply_commands(run),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_commands(&mut self, run: &[Entry]) {
+        let batch: Vec<(u64, &[u8])> = run.iter().map(|entry| (entry.index, &entry.data[..])).collect();
+        let outcomes = self.machine.apply(&batch);
+        // Answering the wrong proposer would be worse than answering nobody.
+        assert_eq!(outcomes.len(), run.len(), "one outcome for each entry");
+        for (entry, outcome) in run.iter().zip(outcomes) {
+            if let Some(id) = ProposalId::from_bytes(&entry.context) {
+                self.proposals.applied(id, outcome);
+            }
+        }
+    }
+
+    /// Commands of a term this member no longer leads may be overwritten by another leader, or may not.
+    fn note_leadership(&mut self) {
+        let leads = self.node.leads();
+        if self.led.is_some() && self.led != leads {
+            self.proposals.leadership_moved();
+        }
+        self.led = leads;
+    }
+}
+
+fn is_ordinary(entry: &Entry) -> bool {
+    entry.get_entry_type() == EntryType::EntryNormal
+}
