@@ -84,6 +84,16 @@ impl Delta {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
     }
+
+    /// Makes `elements`, the older snapshot, the newer one.
+    pub fn apply(&self, elements: &mut Elements) {
+        for removed in &self.removed {
+            elements.remove(removed);
+        }
+        for added in &self.added {
+            elements.insert(*added);
+        }
+    }
 }
 
 impl Elements {

@@ -41,21 +41,23 @@ fn commands(table: &str, operation: &Operation) -> Vec<Value> {
     match operation {
         Operation::AddTable => one(NfCmd::Add(NfListObject::Table(self::table(table)))),
         Operation::DeleteTable => one(NfCmd::Delete(NfListObject::Table(self::table(table)))),
-        Operation::AddSet { name, set } => one(add_set(table, name, set)),
+        Operation::AddSet { name, set } => one(add_set(table, name, set.kind, set.elements.iter())),
         Operation::DeleteSet { name } => {
             one(NfCmd::Delete(NfListObject::Set(Box::new(named_set(table, name, None)))))
         }
         Operation::ChangeSet { name, kind, delta } => {
-            let change = |members: &[Element], command: fn(NfListObject<'static>) -> NfCmd<'static>| {
-                (!members.is_empty())
-                    .then(|| overlay::command(command(elements(table, name, *kind, members))))
-            };
-            let removals = change(&delta.removed, NfCmd::Delete);
-            removals.into_iter().chain(change(&delta.added, NfCmd::Add)).collect()
+            let removals = (!delta.removed.is_empty())
+                .then(|| NfCmd::Delete(elements(table, name, *kind, &delta.removed)));
+            // Declared again with the new members inline: the same to the kernel, and no listing of the host's sets.
+            let additions = (!delta.added.is_empty()).then(|| add_set(table, name, *kind, &delta.added));
+            removals.into_iter().chain(additions).map(overlay::command).collect()
         }
         Operation::RefillSet { name, set } => {
             let flush = NfCmd::Flush(FlushObject::Set(Box::new(named_set(table, name, None))));
-            vec![overlay::command(flush), overlay::command(add_set(table, name, set))]
+            vec![
+                overlay::command(flush),
+                overlay::command(add_set(table, name, set.kind, set.elements.iter())),
+            ]
         }
         Operation::AddMap { name } => vec![overlay::add_map(table, name)],
         Operation::DeleteMap { name } => vec![overlay::delete_map(table, name)],
@@ -73,6 +75,7 @@ fn commands(table: &str, operation: &Operation) -> Vec<Value> {
         Operation::AddRule { chain, rule } => {
             one(NfCmd::Add(NfListObject::Rule(self::rule(table, chain, rule))))
         }
+        Operation::DeleteStray { kind, name } => vec![overlay::delete_stray(table, kind, name)],
     }
 }
 
@@ -80,10 +83,15 @@ fn table(name: &str) -> schema::Table<'static> {
     schema::Table { family: INET, name: owned(name), handle: None }
 }
 
-fn add_set(table: &str, name: &str, set: &Set) -> NfCmd<'static> {
+fn add_set<'a>(
+    table: &str,
+    name: &str,
+    kind: SetKind,
+    members: impl IntoIterator<Item = &'a Element>,
+) -> NfCmd<'static> {
     let elements: Vec<Expression<'static>> =
-        set.elements.iter().map(|element| member(set.kind, element)).collect();
-    let mut object = named_set(table, name, Some(set.kind));
+        members.into_iter().map(|element| member(kind, element)).collect();
+    let mut object = named_set(table, name, Some(kind));
     // nft refuses an empty list, so for no members there is no list.
     object.elem = (!elements.is_empty()).then_some(Cow::Owned(elements));
     NfCmd::Add(NfListObject::Set(Box::new(object)))

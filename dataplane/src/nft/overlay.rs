@@ -71,6 +71,11 @@ pub(crate) fn delete_map_element(table: &str, map: &str, interface: &str) -> Val
     json!({ "delete": { "element": { "family": "inet", "table": table, "name": map, "elem": [exact(interface)] } } })
 }
 
+/// `delete counter` and its like: kinds of objects we never make and sweep when someone puts them into our table.
+pub(crate) fn delete_stray(table: &str, kind: &str, name: &str) -> Value {
+    json!({ "delete": { kind: { "family": "inet", "table": table, "name": name } } })
+}
+
 fn verdict(verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Accept => json!({ "accept": null }),

@@ -92,6 +92,13 @@ pub enum Operation {
         /// The rule.
         rule: Rule,
     },
+    /// Removes an object of a kind we never make.
+    DeleteStray {
+        /// nft's word for it.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Operations on one table.
