@@ -1,11 +1,16 @@
-//! Decoding: JSON → AnyResource.
+//! Decoding: JSON → AnyResource, with every mistake of shape found at once.
+//!
+//! Three callers: the API (exact names; the client says what unknown fields are), manifests (names in any case, nothing
+//! unknown), and whoever reads the store (unknown fields are dropped: a newer version wrote them). Lenient about what is
+//! missing, strict about what is there. That the values make sense is `validate`'s business.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     field_error::{Cause, Complaint, FieldErrors},
     kind::Kind,
     resource::AnyResource,
+    schema::{self, OTHER_SETTINGS, Spelling},
 };
 
 /// What happens to fields the kind does not have.
@@ -24,7 +29,7 @@ pub enum Unknown {
 pub struct Decoded {
     /// The resource.
     pub resource: AnyResource,
-    /// `unknown field "spec.bogus"`, one for each dropped field.
+    /// `unknown field "spec.bogus"`, one for each dropped field that the caller wants to hear of.
     pub warnings: Vec<String>,
 }
 
@@ -45,8 +50,8 @@ pub enum DecodeError {
         /// What it says its kind is.
         kind: String,
     },
-    /// It has fields its kind does not have.
-    #[error("strict decoding error: {}", fields.iter().map(|field| format!("unknown field {field:?}")).collect::<Vec<_>>().join(", "))]
+    /// It has fields its kind does not have, and the caller refuses them.
+    #[error("strict decoding error: {}", list_unknown(fields))]
     UnknownFields {
         /// What it is.
         kind: Kind,
@@ -55,7 +60,7 @@ pub enum DecodeError {
         /// The paths of the fields.
         fields: Vec<String>,
     },
-    /// Values that can not be what the field holds.
+    /// It has values that its fields can not hold.
     #[error("{errors}")]
     Invalid {
         /// What it is.
@@ -69,26 +74,154 @@ pub enum DecodeError {
 
 impl AnyResource {
     /// Reads a resource from JSON.
-    pub fn from_value(value: Value, _unknown: Unknown) -> Result<Decoded, DecodeError> {
-        let object = value.as_object().ok_or(DecodeError::NotAnObject)?;
-        let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (api_version, kind_name) = (text("apiVersion"), text("kind"));
-        if kind_name.is_empty() {
-            return Err(DecodeError::KindMissing);
+    pub fn from_value(value: Value, unknown: Unknown) -> Result<Decoded, DecodeError> {
+        decode(value, unknown, Spelling::Exact)
+    }
+}
+
+/// Reads a resource from JSON whose field names are spelled one way or another.
+pub(crate) fn decode(value: Value, unknown: Unknown, spelling: Spelling) -> Result<Decoded, DecodeError> {
+    let Value::Object(mut object) = value else { return Err(DecodeError::NotAnObject) };
+    let kind = kind_of(&object, spelling)?;
+    let findings = schema::check(&mut object, schema::fields(kind), spelling);
+    let name = object.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
+    let name = name.unwrap_or_default().to_owned();
+    if unknown == Unknown::Refuse && !findings.unknown.is_empty() {
+        return Err(DecodeError::UnknownFields { kind, name, fields: findings.unknown });
+    }
+    if !findings.errors.is_empty() {
+        return Err(DecodeError::Invalid { kind, name, errors: findings.errors });
+    }
+    let resource = deserialize(kind, object).map_err(|errors| DecodeError::Invalid { kind, name, errors })?;
+    let warnings = if unknown == Unknown::Warn { warnings(&findings.unknown) } else { Vec::new() };
+    Ok(Decoded { resource, warnings })
+}
+
+/// The kind an object says it is.
+fn kind_of(object: &Map<String, Value>, spelling: Spelling) -> Result<Kind, DecodeError> {
+    let text =
+        |field: &str| member(object, field, spelling).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if kind.is_empty() {
+        return Err(DecodeError::KindMissing);
+    }
+    let known = Kind::from_name(&kind).filter(|kind| kind.api_version() == api_version);
+    known.ok_or(DecodeError::UnknownKind { api_version, kind })
+}
+
+/// A member of an object by its name, in the spelling the caller allows.
+pub(crate) fn member<'a>(
+    object: &'a Map<String, Value>,
+    name: &str,
+    spelling: Spelling,
+) -> Option<&'a Value> {
+    object.get(name).or_else(|| match spelling {
+        Spelling::Exact => None,
+        Spelling::AnyCase => {
+            object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
         }
-        let kind = Kind::from_name(&kind_name)
-            .filter(|kind| kind.api_version() == api_version)
-            .ok_or(DecodeError::UnknownKind { api_version, kind: kind_name })?;
-        let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let resource = AnyResource::deserialize(kind, value).map_err(|error| {
-            let mut errors = FieldErrors::default();
-            errors.add(
-                error.path().to_string(),
-                None,
-                Complaint::new(Cause::TypeInvalid, error.inner().to_string()),
-            );
-            DecodeError::Invalid { kind, name, errors }
-        })?;
-        Ok(Decoded { resource, warnings: Vec::new() })
+    })
+}
+
+fn deserialize(kind: Kind, mut object: Map<String, Value>) -> Result<AnyResource, FieldErrors> {
+    let other = if kind == Kind::FelixConfiguration { take_other_settings(&mut object) } else { Map::new() };
+    let mut resource = AnyResource::deserialize(kind, Value::Object(object)).map_err(|error| {
+        // The schema has let it through, so this is a gap in the schema; the client still gets a path and a reason.
+        let mut errors = FieldErrors::default();
+        let complaint = Complaint::new(Cause::TypeInvalid, error.inner().to_string());
+        errors.add(error.path().to_string(), None, complaint);
+        errors
+    })?;
+    if let AnyResource::FelixConfiguration(configuration) = &mut resource {
+        configuration.spec.other = other;
+    }
+    Ok(resource)
+}
+
+/// Takes the settings that are only carried out of a FelixConfiguration. Serde's `flatten` could do it, at the price of
+/// losing the path of every mistake in the object.
+fn take_other_settings(object: &mut Map<String, Value>) -> Map<String, Value> {
+    let Some(Value::Object(spec)) = object.get_mut("spec") else { return Map::new() };
+    let (other, typed) = std::mem::take(spec)
+        .into_iter()
+        .partition(|(name, _)| OTHER_SETTINGS.iter().any(|setting| setting.name == name));
+    *spec = typed;
+    other
+}
+
+fn warnings(unknown: &[String]) -> Vec<String> {
+    unknown.iter().map(|field| format!("unknown field {field:?}")).collect()
+}
+
+fn list_unknown(fields: &[String]) -> String {
+    warnings(fields).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn host_endpoint(spec: Value) -> Value {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint", "metadata": {"name": "a"}, "spec": spec})
+    }
+
+    #[test]
+    fn what_is_missing_is_empty() {
+        let value = json!({"apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint"});
+        let decoded = AnyResource::from_value(value, Unknown::Refuse).unwrap();
+        assert_eq!(decoded.resource, AnyResource::HostEndpoint(Default::default()));
+    }
+
+    #[test]
+    fn unknown_fields_are_what_the_caller_says() {
+        let value = host_endpoint(json!({"bogus": 1}));
+        let error = AnyResource::from_value(value.clone(), Unknown::Refuse).unwrap_err();
+        assert_eq!(error.to_string(), "strict decoding error: unknown field \"spec.bogus\"");
+        let decoded = AnyResource::from_value(value.clone(), Unknown::Warn).unwrap();
+        assert_eq!(decoded.warnings, ["unknown field \"spec.bogus\""]);
+        let decoded = AnyResource::from_value(value, Unknown::Drop).unwrap();
+        assert!(decoded.warnings.is_empty());
+        assert_eq!(decoded.resource.to_value(), host_endpoint(json!({})));
+    }
+
+    #[test]
+    fn the_kind_must_be_known() {
+        for (value, complaint) in [
+            (json!([]), "expected an object with apiVersion and kind"),
+            (json!({"apiVersion": "projectcalico.org/v3"}), "kind is missing"),
+            (
+                json!({"apiVersion": "v7", "kind": "HostEndpoint"}),
+                "unknown resource type (HostEndpoint) and/or version (v7)",
+            ),
+            (json!({"kind": "Pod"}), "unknown resource type (Pod) and/or version ()"),
+        ] {
+            assert_eq!(AnyResource::from_value(value, Unknown::Drop).unwrap_err().to_string(), complaint);
+        }
+    }
+
+    #[test]
+    fn wrong_types_have_a_path() {
+        let value =
+            host_endpoint(json!({"ports": [{"name": "a", "protocol": "TCP", "port": "x"}], "node": 1}));
+        assert_eq!(
+            AnyResource::from_value(value, Unknown::Drop).unwrap_err().to_string(),
+            "[spec.ports[0].port: Invalid value: \"x\": must be a number, not a string, \
+             spec.node: Invalid value: 1: must be a string, not a number]"
+        );
+    }
+
+    #[test]
+    fn settings_that_are_not_ours_are_carried() {
+        let value = json!({"kind": "FelixConfiguration", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "default"},
+            "spec": {"ipv6Support": false, "bpfEnabled": true, "healthTimeoutOverrides": [{"name": "a", "timeout": "1s"}]}});
+        let decoded = AnyResource::from_value(value.clone(), Unknown::Refuse).unwrap();
+        assert_eq!(decoded.resource.to_value(), value);
+        let AnyResource::FelixConfiguration(configuration) = decoded.resource else {
+            panic!("the kind it says")
+        };
+        assert_eq!(configuration.spec.ipv6_support, Some(false));
+        assert_eq!(configuration.spec.other.len(), 2);
     }
 }

@@ -80,13 +80,18 @@ pub struct FelixConfigurationSpec {
 /// A port that policy can not close, for everyone or for one remote range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProtoPort {
-    /// TCP, UDP or SCTP.
+    /// TCP, UDP or SCTP; TCP when absent.
+    #[serde(default = "default_protocol")]
     pub protocol: ProtocolName,
     /// The number.
     pub port: u16,
     /// The remote side it is open for; everyone when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub net: Option<String>,
+}
+
+fn default_protocol() -> ProtocolName {
+    ProtocolName::Tcp
 }
 
 impl ProtoPort {
