@@ -8,12 +8,16 @@ mod handle;
 mod input;
 mod log;
 mod logger;
+#[cfg(test)]
+mod map;
 mod node;
 mod panics;
 mod proposals;
 mod reads;
 mod ready;
 mod replica;
+#[cfg(test)]
+mod scripts;
 mod state_machine;
 mod status;
 mod wal;

@@ -49,7 +49,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log of `config.node_id`; an empty one begins with the voters `founders`.
+    /// Opens the log of `config.node_id`. A new one begins with the voters `founders`; with none it is the log of a
+    /// joiner, which has nothing until a leader sends it a snapshot.
     ///
     /// `applied` is what the state holds: a state without any log has lost it, and a new log would contradict it.
     pub(crate) fn open(config: &Config, founders: &[u64], applied: u64) -> Result<Log, StartError> {
@@ -89,6 +90,11 @@ impl Log {
             snapshot: None,
             wanted: Cell::new(None),
         })
+    }
+
+    /// What a state of `applied` entries holds: an empty one is that of the synthetic snapshot, if the log began so.
+    pub(crate) fn applied_floor(&self, applied: u64) -> u64 {
+        applied.max(self.cut.index.min(BOOTSTRAP_INDEX))
     }
 
     /// Checks the log against the state that was applied from it, before raft sees either: raft would panic.
@@ -353,13 +359,14 @@ impl Storage for Log {
 }
 
 fn bootstrap(wal: &mut Wal, node: u64, founders: &[u64]) -> Result<(), WalError> {
+    let first = if founders.is_empty() { 0 } else { BOOTSTRAP_INDEX };
     let mut hard_state = HardState::default();
-    (hard_state.term, hard_state.commit) = (1, BOOTSTRAP_INDEX);
-    let mut conf = position(BOOTSTRAP_INDEX, 1);
+    (hard_state.term, hard_state.commit) = (first, first);
+    let mut conf = position(first, first);
     conf.mut_conf_state().set_voters(founders.to_vec());
     wal.stage(Slot::Member, &position(node, 0))?;
     wal.stage(Slot::HardState, &hard_state)?;
-    wal.stage(Slot::Cut, &position(BOOTSTRAP_INDEX, 1))?;
+    wal.stage(Slot::Cut, &position(first, first))?;
     wal.stage(Slot::Conf, &conf)?;
     wal.commit()
 }
@@ -391,4 +398,193 @@ fn bytes(entry: &Entry) -> usize {
 
 fn storage_error(error: WalError) -> raft::Error {
     raft::Error::Store(StorageError::Other(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::RawNode;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn entries(range: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+        range
+            .map(|index| {
+                let mut entry = Entry::default();
+                (entry.index, entry.term) = (index, term);
+                entry.data = vec![7; 100].into();
+                entry
+            })
+            .collect()
+    }
+
+    fn hard_state(term: u64, commit: u64) -> HardState {
+        let mut hard_state = HardState::default();
+        (hard_state.term, hard_state.commit) = (term, commit);
+        hard_state
+    }
+
+    /// A log on disk with entries 2 to 10 of term 2, and the commit index given.
+    fn written(commit: u64) -> (TempDir, Config) {
+        let folder = TempDir::new().unwrap();
+        let config = Config::new(1, folder.path());
+        let mut log = Log::open(&config, &[1], 0).unwrap();
+        log.append(&entries(2..=10, 2), Some(&hard_state(2, commit))).unwrap();
+        (folder, config)
+    }
+
+    fn reopened(config: &Config) -> Log {
+        Log::open(config, &[1], 1).unwrap()
+    }
+
+    fn context() -> GetEntriesContext {
+        GetEntriesContext::empty(false)
+    }
+
+    #[test]
+    fn what_was_appended_is_there_after_a_crash() {
+        let (_folder, config) = written(5);
+        let mut log = reopened(&config);
+        log.agree_with(1).unwrap();
+
+        assert_eq!((log.first_index().unwrap(), log.last_index().unwrap()), (2, 10));
+        assert_eq!(log.entries(2, 11, None, context()).unwrap(), entries(2..=10, 2));
+        assert_eq!(log.initial_state().unwrap().conf_state.voters, [1]);
+        assert_eq!((log.term(1).unwrap(), log.term(10).unwrap()), (1, 2));
+        assert_eq!(log.term(0), Err(StorageError::Compacted.into()));
+        assert_eq!(log.term(11), Err(StorageError::Unavailable.into()));
+    }
+
+    #[test]
+    fn entries_outside_the_cache_come_from_the_disk() {
+        let (_folder, config) = written(5);
+        let log = reopened(&config);
+        assert!(log.cached(2).is_none(), "nothing was read yet");
+
+        assert_eq!(log.entries(3, 6, None, context()).unwrap(), entries(3..=5, 2));
+        assert_eq!(log.entries(3, 6, Some(0), context()).unwrap().len(), 1, "always one");
+        assert_eq!(log.entries(1, 3, None, context()), Err(StorageError::Compacted.into()));
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_bytes() {
+        let folder = TempDir::new().unwrap();
+        let mut log = Log::open(&Config::new(1, folder.path()), &[1], 0).unwrap();
+        for index in 2..20 {
+            let mut large = entries(index..=index, 2);
+            large[0].data = vec![1; 1_024 * 1_024].into();
+            log.append(&large, Some(&hard_state(2, 1))).unwrap();
+        }
+
+        assert!(log.cache_bytes <= CACHE_BYTES_MAX, "{} bytes", log.cache_bytes);
+        assert_eq!(log.cache_bytes, log.cache.iter().map(bytes).sum::<usize>());
+        assert_eq!(log.entries(2, 20, None, context()).unwrap().len(), 18, "older ones from the disk");
+    }
+
+    #[test]
+    fn a_new_leaders_entries_replace_ours() {
+        let (_folder, config) = written(5);
+        let mut log = reopened(&config);
+        log.agree_with(1).unwrap();
+        log.append(&entries(6..=7, 3), Some(&hard_state(3, 5))).unwrap();
+        assert_eq!((log.last(), log.term(7).unwrap(), log.term(5).unwrap()), (7, 3, 2));
+
+        let mut log = {
+            drop(log);
+            reopened(&config)
+        };
+        log.agree_with(1).unwrap();
+        assert_eq!((log.last(), log.term(7).unwrap(), log.term(5).unwrap()), (7, 3, 2));
+    }
+
+    #[test]
+    fn a_state_ahead_of_the_commit_raises_it_where_raft_would_panic() {
+        let (_folder, config) = written(5);
+        let mut log = reopened(&config);
+
+        log.agree_with(8).unwrap();
+
+        assert_eq!(log.initial_state().unwrap().hard_state.commit, 8);
+        let node = RawNode::new(&config.to_raft(8), log, &crate::logger::logger()).unwrap();
+        assert_eq!((node.raft.raft_log.applied, node.raft.raft_log.committed), (8, 8));
+    }
+
+    #[test]
+    fn a_state_ahead_of_the_log_is_refused() {
+        let (_folder, config) = written(5);
+        let error = reopened(&config).agree_with(11).unwrap_err();
+        assert!(matches!(error, StartError::LogBehindState { applied: 11, last: 10, .. }), "{error}");
+        assert!(error.to_string().contains("entries 11..=11 are missing"), "{error}");
+    }
+
+    #[test]
+    fn a_commit_behind_the_end_of_the_log_is_refused_where_raft_would_panic() {
+        let (_folder, config) = written(11);
+        let error = reopened(&config).agree_with(5).unwrap_err();
+        assert!(matches!(error, StartError::LogBehindCommit { commit: 11, last: 10, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_log_without_hard_state_is_refused() {
+        let (_folder, config) = written(5);
+        let mut log = reopened(&config);
+        log.wal.stage_removal(Slot::HardState);
+        log.wal.commit().unwrap();
+        drop(log);
+
+        let error = Log::open(&config, &[1], 1).err().unwrap();
+        assert!(error.to_string().ends_with("the HardState record is missing"), "{error}");
+    }
+
+    #[test]
+    fn the_log_of_another_member_is_refused() {
+        let (_folder, config) = written(5);
+        let error = Log::open(&Config { node_id: 2, ..config }, &[2], 1).err().unwrap();
+        assert!(matches!(error, StartError::WrongMember { found: 1, configured: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_log_open_elsewhere_is_refused() {
+        let (_folder, config) = written(5);
+        let _first = reopened(&config);
+        let error = Log::open(&config, &[1], 1).err().unwrap();
+        assert!(error.to_string().contains("another instance is using this directory"), "{error}");
+    }
+
+    #[test]
+    fn a_cut_survives_a_crash_and_a_state_before_it_is_refused() {
+        let (_folder, config) = written(9);
+        let mut log = reopened(&config);
+        log.agree_with(9).unwrap();
+        log.cut_to(6).unwrap();
+        log.cut_to(4).unwrap();
+        drop(log);
+
+        let mut log = reopened(&config);
+        assert_eq!((log.first(), log.last(), log.term(6).unwrap()), (7, 10, 2));
+        let error = log.agree_with(3).unwrap_err();
+        assert!(matches!(error, StartError::LogCut { applied: 3, first: 7, .. }), "{error}");
+        assert!(error.to_string().contains("entries 4..=6 are missing"), "{error}");
+        log.agree_with(6).unwrap();
+    }
+
+    #[test]
+    fn a_crash_during_a_restore_leaves_the_old_log_or_the_new() {
+        let snapshot = position(50, 4);
+
+        let (_folder, config) = written(9);
+        reopened(&config).announce_restore(&snapshot).unwrap();
+        let mut log = reopened(&config);
+        log.agree_with(9).unwrap();
+        assert_eq!((log.first(), log.last()), (2, 10), "the state was not replaced, nor is the log");
+        let error = log.agree_with(50).unwrap_err();
+        assert!(matches!(error, StartError::LogBehindState { .. }), "and the announcement is gone: {error}");
+
+        let (_folder, config) = written(9);
+        reopened(&config).announce_restore(&snapshot).unwrap();
+        let mut log = reopened(&config);
+        log.agree_with(50).unwrap();
+        assert_eq!((log.first(), log.last(), log.term(50).unwrap()), (51, 50, 4), "the state was replaced");
+        assert_eq!(log.initial_state().unwrap().hard_state.commit, 50);
+    }
 }

@@ -53,16 +53,30 @@ impl Serializer for Line {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl Drain for Lines {
+        type Ok = ();
+        type Err = Never;
+
+        fn log(&self, record: &Record<'_>, context: &OwnedKVList) -> Result<(), Never> {
+            self.0.lock().unwrap().push(line(record, context));
+            Ok(())
+        }
+    }
 
     #[test]
     fn a_record_becomes_one_line_with_its_values() {
-        let logger = Logger::root(ToTracing, o!("raft_id" => 7));
-        let values = o!("term" => 3);
-        let record = slog::record!(Level::Info, "", &format_args!("elected"), slog::b!());
-        let mut text = Line(line(&record, logger.list()));
-        values.serialize(&record, &mut text).unwrap();
+        let lines = Lines::default();
+        let logger = Logger::root(lines.clone(), o!("raft_id" => 7));
 
-        assert_eq!(text.0, "elected raft_id=7 term=3");
+        slog::info!(logger, "elected"; "term" => 3);
+
+        assert_eq!(*lines.0.lock().unwrap(), ["elected term=3 raft_id=7"]);
     }
 }

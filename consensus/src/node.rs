@@ -116,7 +116,7 @@ impl Node {
     /// configuration by itself in this very call, or never.
     pub(crate) fn advance_apply(&mut self, applied: u64) {
         self.raw.advance_apply_to(applied);
-        if self.raw.raft.prs().conf().to_conf_state().auto_leave && self.is_leader() {
+        if self.is_leader() && self.is_joint() {
             // The entry that leaves was appended, but raft does not send it before the next heartbeat.
             self.raw.raft.bcast_append();
         }
@@ -206,10 +206,12 @@ impl Node {
     /// Raft leaves a joint configuration when the leader that entered it applies it. If leadership moved in between,
     /// nobody does, for ever; so whoever leads leaves it.
     fn must_leave_joint(&self) -> bool {
-        let raft = &self.raw.raft;
-        self.is_leader()
-            && !raft.has_pending_conf()
-            && !raft.prs().conf().to_conf_state().voters_outgoing.is_empty()
+        self.is_leader() && !self.raw.raft.has_pending_conf() && self.is_joint()
+    }
+
+    /// Whether two sets of voters must agree at the moment.
+    pub(crate) fn is_joint(&self) -> bool {
+        !self.raw.raft.prs().conf().to_conf_state().voters_outgoing.is_empty()
     }
 
     /// Raft draws its election timeout from the thread's dice whenever it changes role or term; ours is a function of

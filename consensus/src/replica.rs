@@ -9,7 +9,7 @@ use crate::{
     checkpoint::Checkpoints,
     config::Config,
     error::{ProposeError, StartError},
-    log::{BOOTSTRAP_INDEX, Log},
+    log::Log,
     node::Node,
     proposals::{self, Proposals},
     reads::{self, Reads},
@@ -49,8 +49,7 @@ impl<M: StateMachine> Replica<M> {
         send: Sender,
     ) -> Result<Replica<M>, StartError> {
         let log = Log::open(config, founders, machine.applied_index())?;
-        // An empty state is the state of the synthetic snapshot that every cluster begins with.
-        let applied = machine.applied_index().max(BOOTSTRAP_INDEX);
+        let applied = log.applied_floor(machine.applied_index());
         let node = Node::start(config, log, applied, incarnation)?;
         Ok(Replica {
             led: node.leads(),
@@ -151,6 +150,6 @@ impl<M: StateMachine> Replica<M> {
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.node.status(self.machine.applied_index().max(BOOTSTRAP_INDEX))
+        self.node.status(self.machine.applied_index())
     }
 }

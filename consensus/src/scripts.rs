@@ -1,0 +1,352 @@
+//! Golden scripts: members in one thread, their messages in one list, text in and text out.
+//!
+//! A script under `testscripts/` holds commands (lines that begin with `>`), comments (`#`) and, below each command,
+//! what it printed. A command prints the members whose state it changed and the waiters it answered. With
+//! `UPDATE_GOLDEN=1` the scripts are written anew instead of compared.
+//!
+//! Members are `Replica`s over real logs on disk; only the thread, the clock and the network are missing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Message, MessageType,
+};
+use tempfile::TempDir;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use crate::{
+    config::Config,
+    error::{ProposeError, ReadError},
+    map::Map,
+    replica::Replica,
+    state_machine::StateMachine,
+};
+
+/// Rounds of messages after which a script is thought to run for ever.
+const ROUNDS_MAX: usize = 100;
+
+#[test]
+fn scripts_print_what_they_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
+    let mut scripts: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    scripts.sort();
+    assert!(!scripts.is_empty());
+    for script in scripts {
+        let wanted = fs::read_to_string(&script).unwrap();
+        let printed = World::new().run(&wanted);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&script, printed).unwrap();
+        } else {
+            assert_eq!(printed, wanted, "{} prints something else", script.display());
+        }
+    }
+}
+
+struct World {
+    folder: TempDir,
+    members: BTreeMap<u64, Option<Replica<Map>>>,
+    wire: Arc<Mutex<Vec<Message>>>,
+    isolated: BTreeSet<u64>,
+    lives: u64,
+    proposals: BTreeMap<String, oneshot::Receiver<Result<Vec<u8>, ProposeError>>>,
+    reads: BTreeMap<String, oneshot::Receiver<Result<u64, ReadError>>>,
+    shown: BTreeMap<u64, String>,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            folder: TempDir::new().unwrap(),
+            members: BTreeMap::new(),
+            wire: Arc::default(),
+            isolated: BTreeSet::new(),
+            lives: 0,
+            proposals: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            shown: BTreeMap::new(),
+        }
+    }
+
+    fn run(&mut self, script: &str) -> String {
+        let mut printed = String::new();
+        for line in script.lines() {
+            match line.strip_prefix("> ") {
+                Some(command) => {
+                    writeln!(printed, "{line}").unwrap();
+                    let words: Vec<&str> = command.split_whitespace().collect();
+                    printed += &self.command(&words);
+                    self.drain();
+                    printed += &self.news();
+                }
+                None if line.starts_with('#') || line.is_empty() => writeln!(printed, "{line}").unwrap(),
+                None => {}
+            }
+        }
+        printed
+    }
+
+    fn command(&mut self, words: &[&str]) -> String {
+        match words {
+            ["members", ids @ ..] => {
+                let ids: Vec<u64> = ids.iter().map(|id| number(id)).collect();
+                ids.iter().map(|id| self.start(*id, &ids)).collect()
+            }
+            ["joiner", id] => self.start(number(id), &[]),
+            ["restart", id] => self.start(number(id), &[number(id)]),
+            ["crash", id] => {
+                self.members.insert(number(id), None);
+                String::new()
+            }
+            ["lose", "state", id] => {
+                fs::remove_file(self.dir(number(id)).join("map")).unwrap();
+                String::new()
+            }
+            ["lose", "log", id] => {
+                fs::remove_dir_all(self.dir(number(id)).join("wal")).unwrap();
+                String::new()
+            }
+            ["campaign", id] => self.with(id, |replica| replica.node.campaign()),
+            ["tick", "all", times] => {
+                (0..number(times)).for_each(|_| {
+                    self.members.values_mut().flatten().for_each(Replica::tick);
+                    self.drain();
+                });
+                String::new()
+            }
+            ["tick", id, times] => self.with(id, |replica| (0..number(times)).for_each(|_| replica.tick())),
+            ["deliver"] => self.deliver(false),
+            ["deliver", "showing"] => self.deliver(true),
+            ["deliver", "to", id] => self.deliver_some(|message| message.to == number(id)),
+            ["deliver", "below", index] => self.deliver_some(|message| {
+                message.entries.last().is_none_or(|entry| entry.index < number(index))
+            }),
+            ["deliver", "losing", "snapshots"] => {
+                self.deliver_some(|message| message.get_msg_type() != MessageType::MsgSnapshot)
+            }
+            ["deliver", "votes"] => self.deliver_some(|message| {
+                use MessageType::*;
+                matches!(
+                    message.get_msg_type(),
+                    MsgRequestPreVote | MsgRequestPreVoteResponse | MsgRequestVote | MsgRequestVoteResponse
+                )
+            }),
+            ["isolate", id] => {
+                self.isolated.insert(number(id));
+                String::new()
+            }
+            ["heal"] => {
+                self.isolated.clear();
+                String::new()
+            }
+            ["propose", id, name, command] => {
+                let (waiter, answer) = oneshot::channel();
+                self.proposals.insert((*name).to_owned(), answer);
+                self.with(id, |replica| replica.propose(command.as_bytes().to_vec(), waiter))
+            }
+            ["read", id, name] => {
+                let (waiter, answer) = oneshot::channel();
+                self.reads.insert((*name).to_owned(), answer);
+                self.with(id, |replica| replica.read(waiter))
+            }
+            ["conf", id, changes @ ..] => {
+                let change = conf_change(changes);
+                let mut result = Ok(());
+                self.with(id, |replica| result = replica.node.propose_conf_change(&change));
+                result.map_or_else(|error| format!("conf: {error}\n"), |()| String::new())
+            }
+            ["checkpoint", id] => self.with(id, |replica| {
+                replica.machine.checkpoint();
+                let size = (replica.machine.export())();
+                replica.exported(size).unwrap();
+            }),
+            ["fail", "snapshot", id, to] => self.with(id, |replica| replica.node.snapshot_failed(number(to))),
+            ["drop", "messages"] => {
+                self.wire.lock().unwrap().clear();
+                String::new()
+            }
+            other => panic!("no such command: {other:?}"),
+        }
+    }
+
+    fn start(&mut self, id: u64, founders: &[u64]) -> String {
+        let dir = self.dir(id);
+        let config = Config { retained_entries: 0, ..Config::new(id, &dir) };
+        fs::create_dir_all(&dir).unwrap();
+        let wire = self.wire.clone();
+        let send = Box::new(move |messages| wire.lock().unwrap().extend::<Vec<Message>>(messages));
+        self.lives += 1;
+        self.shown.remove(&id);
+        match Replica::start(&config, Map::open(&dir), founders, self.lives, send) {
+            Ok(replica) => {
+                self.members.insert(id, Some(replica));
+                String::new()
+            }
+            Err(error) => {
+                format!("{id} refuses: {}\n", error.to_string().replace(&dir.display().to_string(), "DIR"))
+            }
+        }
+    }
+
+    fn dir(&self, id: u64) -> PathBuf {
+        self.folder.path().join(id.to_string())
+    }
+
+    fn with(&mut self, id: &str, act: impl FnOnce(&mut Replica<Map>)) -> String {
+        act(self.members.get_mut(&number(id)).unwrap().as_mut().expect("a live member"));
+        String::new()
+    }
+
+    fn drain(&mut self) {
+        self.members.values_mut().flatten().for_each(|replica| replica.drain().unwrap());
+    }
+
+    fn deliver(&mut self, showing: bool) -> String {
+        let mut printed = String::new();
+        for _ in 0..ROUNDS_MAX {
+            self.drain();
+            let messages = std::mem::take(&mut *self.wire.lock().unwrap());
+            if messages.is_empty() {
+                return printed;
+            }
+            for message in messages {
+                if showing && message.get_msg_type() != MessageType::MsgHeartbeat {
+                    writeln!(printed, "  {}", describe(&message)).unwrap();
+                }
+                self.step(message);
+            }
+        }
+        panic!("messages never end");
+    }
+
+    /// Delivers messages of one sort until there are no more of them, and loses all others.
+    fn deliver_some(&mut self, wanted: impl Fn(&Message) -> bool) -> String {
+        loop {
+            self.drain();
+            let mut messages = std::mem::take(&mut *self.wire.lock().unwrap());
+            messages.retain(&wanted);
+            if messages.is_empty() {
+                return String::new();
+            }
+            messages.into_iter().for_each(|message| self.step(message));
+        }
+    }
+
+    fn step(&mut self, message: Message) {
+        if self.isolated.contains(&message.from) || self.isolated.contains(&message.to) {
+            return;
+        }
+        if let Some(Some(replica)) = self.members.get_mut(&message.to) {
+            replica.step(message);
+            replica.drain().unwrap();
+        }
+    }
+
+    /// The members that changed since they were last shown, and the waiters that were answered.
+    fn news(&mut self) -> String {
+        let mut printed = String::new();
+        for (id, replica) in &self.members {
+            let line = replica.as_ref().map_or_else(|| "down".to_owned(), describe_member);
+            if self.shown.get(id) != Some(&line) {
+                writeln!(printed, "{id} {line}").unwrap();
+                self.shown.insert(*id, line);
+            }
+        }
+        self.proposals.retain(|name, answer| {
+            keep(name, answer.try_recv(), &mut printed, |outcome| {
+                format!("done, was {:?}", String::from_utf8(outcome).unwrap())
+            })
+        });
+        self.reads.retain(|name, answer| {
+            keep(name, answer.try_recv(), &mut printed, |index| format!("reads at {index}"))
+        });
+        printed
+    }
+}
+
+fn keep<T, E: std::fmt::Display>(
+    name: &str,
+    answer: Result<Result<T, E>, TryRecvError>,
+    printed: &mut String,
+    done: impl FnOnce(T) -> String,
+) -> bool {
+    let text = match answer {
+        Err(TryRecvError::Empty) => return true,
+        Err(TryRecvError::Closed) => "never answered".to_owned(),
+        Ok(Ok(value)) => done(value),
+        Ok(Err(error)) => error.to_string(),
+    };
+    writeln!(printed, "{name}: {text}").unwrap();
+    false
+}
+
+fn describe_member(replica: &Replica<Map>) -> String {
+    let status = replica.status();
+    let mut line = format!("{} of term {}", status.role.as_str(), status.term);
+    match status.leader {
+        Some(leader) if leader != status.node_id => write!(line, " (leader {leader})").unwrap(),
+        _ => {}
+    }
+    write!(
+        line,
+        ", log {}..{}, commit {}, voters {:?}",
+        status.first, status.last, status.commit, status.voters
+    )
+    .unwrap();
+    if !status.learners.is_empty() {
+        write!(line, ", learners {:?}", status.learners).unwrap();
+    }
+    if replica.node.is_joint() {
+        line += ", joint";
+    }
+    write!(line, ", map {}", replica.machine).unwrap();
+    line
+}
+
+fn describe(message: &Message) -> String {
+    let kind = format!("{:?}", message.get_msg_type());
+    let mut text =
+        format!("{}>{} {} term {}", message.from, message.to, kind.trim_start_matches("Msg"), message.term);
+    if let (Some(first), Some(last)) = (message.entries.first(), message.entries.last()) {
+        write!(text, " entries {}..{}", first.index, last.index).unwrap();
+    }
+    if message.reject {
+        text += " rejected";
+    }
+    text
+}
+
+fn conf_change(words: &[&str]) -> ConfChangeV2 {
+    let explicit = words.first() == Some(&"explicit");
+    let changes: Vec<ConfChangeSingle> = words
+        .iter()
+        .filter(|word| **word != "explicit")
+        .map(|word| {
+            let (kind, id) = word.split_at(1);
+            let mut change = ConfChangeSingle::default();
+            change.node_id = number(id);
+            change.set_change_type(match kind {
+                "v" => ConfChangeType::AddNode,
+                "l" => ConfChangeType::AddLearnerNode,
+                "r" => ConfChangeType::RemoveNode,
+                _ => panic!("no such change: {word}"),
+            });
+            change
+        })
+        .collect();
+    let mut change = ConfChangeV2::default();
+    change.set_changes(changes.into());
+    if explicit {
+        change.set_transition(ConfChangeTransition::Explicit);
+    }
+    change
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().unwrap()
+}
