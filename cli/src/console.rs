@@ -1,0 +1,69 @@
+//! Console: where text goes. Standard output and error in production, two strings in tests.
+//!
+//! A reader that went away (`ctl get -w | head`) is not an error: the console notes it and the command ends.
+
+use std::io::{self, Write};
+
+/// Two streams; successes go to `out`, failures to `err`.
+#[derive(Debug)]
+pub(crate) struct Console {
+    sink: Sink,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Process,
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests read what a person would read"))]
+    Captured {
+        out: String,
+        err: String,
+    },
+}
+
+impl Console {
+    /// The streams of this process.
+    pub(crate) fn process() -> Console {
+        Console { sink: Sink::Process, closed: false }
+    }
+
+    /// Prints to standard output, at once: rows of a watch must not wait for a full buffer.
+    pub(crate) fn out(&mut self, text: &str) {
+        match &mut self.sink {
+            Sink::Process => {
+                let mut stdout = io::stdout().lock();
+                let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+                self.closed |= printed.is_err();
+            }
+            Sink::Captured { out, .. } => out.push_str(text),
+        }
+    }
+
+    /// Prints to standard error; if even that is closed there is nobody left to tell.
+    pub(crate) fn err(&mut self, text: &str) {
+        match &mut self.sink {
+            Sink::Process => self.closed |= io::stderr().lock().write_all(text.as_bytes()).is_err(),
+            Sink::Captured { err, .. } => err.push_str(text),
+        }
+    }
+
+    /// Whether the reader went away.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Two strings, for tests.
+    #[cfg(test)]
+    pub(crate) fn captured() -> Console {
+        Console { sink: Sink::Captured { out: String::new(), err: String::new() }, closed: false }
+    }
+
+    /// What was printed since the last call, for tests.
+    #[cfg(test)]
+    pub(crate) fn take(&mut self) -> (String, String) {
+        match &mut self.sink {
+            Sink::Process => Default::default(),
+            Sink::Captured { out, err } => (std::mem::take(out), std::mem::take(err)),
+        }
+    }
+}
