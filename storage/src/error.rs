@@ -92,9 +92,9 @@ pub enum OpenError {
         /// What the system said.
         error: io::Error,
     },
-    /// The disk failed while the store was rebuilt.
-    #[error("rebuild of a damaged store: {0}")]
-    Rebuild(Fatal),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] Fatal),
 }
 
 /// Why a snapshot was not written or not taken over. What was there before still is.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::{key::Key, record::Record, revision::Revision};
+use crate::{chain::ChainHash, key::Key, record::Record, revision::Revision};
 
 /// What one revision did to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) revision: Revision,
+    pub(crate) chain: ChainHash,
     pub(crate) events: Vec<Arc<Event>>,
 }
 

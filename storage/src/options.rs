@@ -19,23 +19,23 @@ impl std::fmt::Debug for ClusterId {
 }
 
 /// sled's page cache: enough for the inner nodes of a million records; current values have a cache of their own.
-pub const SLED_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const SLED_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// Current values kept in memory: some thousands of policies, and small beside the 40 MB the product may use.
-pub const VALUE_CACHE_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const VALUE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Recent events kept for watchers; a watcher further behind reads them from disk.
-pub const RING_EVENTS: usize = 4_096;
+pub(crate) const RING_EVENTS: usize = 4_096;
 /// The memory those events may hold, whatever their number.
-pub const RING_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const RING_BYTES: usize = 4 * 1024 * 1024;
 /// A watcher further behind than this is closed: reading on would cost the disk more than the client listing anew.
-pub const WATCH_LAG_REVISIONS: u64 = 10_000;
+pub(crate) const WATCH_LAG_REVISIONS: u64 = 10_000;
 /// History younger than an hour is kept, so that a client may be away for a while and still resume.
-pub const HISTORY_AGE: Duration = Duration::from_secs(60 * 60);
+pub(crate) const HISTORY_AGE: Duration = Duration::from_secs(60 * 60);
 /// The newest ten thousand revisions are kept whatever their age: on a quiet store, weeks of blame and diff.
-pub const HISTORY_REVISIONS: u64 = 10_000;
+pub(crate) const HISTORY_REVISIONS: u64 = 10_000;
 /// More than this is never kept, however young: it bounds the disk and the start-up scan under a storm of writes.
-pub const HISTORY_REVISIONS_MAX: u64 = 100_000;
+pub(crate) const HISTORY_REVISIONS_MAX: u64 = 100_000;
 /// Given up to let a full disk open again: two sled segments and room for one recovery's writes.
-pub const BALLAST_BYTES: u64 = 17 * 1024 * 1024;
+pub(crate) const BALLAST_BYTES: u64 = 17 * 1024 * 1024;
 
 /// What `Store::open` may be told. The default is what the product runs with.
 #[derive(Clone, Debug)]

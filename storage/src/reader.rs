@@ -1,58 +1,223 @@
-//! Reader: skeleton.
-use crate::*;
+//! Reader: the read side, cheap to clone and used from any thread.
+//!
+//! What a reader sees is a state between two batches, whole. It holds the lock only to look into the index; bytes that
+//! are not in memory are read from sled afterwards, while a `Hold` keeps purging away from them.
 
-/// The read side: cheap to clone, used from any thread.
-#[derive(Clone)]
-pub struct Reader {}
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// The store is gone.
+use crate::{
+    chain::{ChainHash, ChainHead},
+    command::Author,
+    db::Db,
+    error::Fatal,
+    event::Change,
+    history::{read_change, read_first, read_record},
+    hub::WatchHub,
+    index::{Index, Slot},
+    key::Key,
+    options::HistoryBounds,
+    record::Record,
+    retention,
+    revision::Revision,
+    state::State,
+    watch::{Compacted, Watcher},
+};
+
+/// While one exists, nothing is purged: whoever holds it may read every entry it knows the location of.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    _held: Arc<()>,
+}
+
+/// What the owner writes and readers read, under one lock.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) db: Arc<Db>,
+    pub(crate) state: State,
+    pub(crate) index: Index,
+    held: Arc<()>,
+}
+
+impl Core {
+    pub(crate) fn new(db: Arc<Db>, state: State, index: Index) -> Core {
+        Core { db, state, index, held: Arc::new(()) }
+    }
+
+    /// Keeps purging away. Taken under the lock, so that no purge is under way.
+    pub(crate) fn hold(&self) -> Hold {
+        Hold { _held: self.held.clone() }
+    }
+
+    /// Whether anyone keeps purging away.
+    pub(crate) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.held) > 1
+    }
+}
+
+/// What the store and its readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    core: RwLock<Core>,
+    pub(crate) hub: WatchHub,
+    pub(crate) history: HistoryBounds,
+    pub(crate) watch_lag_revisions: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(core: Core, hub: WatchHub, history: HistoryBounds, watch_lag_revisions: u64) -> Shared {
+        Shared { core: RwLock::new(core), hub, history, watch_lag_revisions }
+    }
+
+    // A panic under the lock can only be ours, and leaves at worst an index behind its sled, which the next batch's
+    // failed database then reports; poisoning would only turn it into more panics.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Core> {
+        self.core.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Core> {
+        self.core.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The changes in (after, until], as many as fit a page, from disk; or the first revision kept if that is later.
+    pub(crate) fn replay(
+        &self,
+        after: Revision,
+        until: Revision,
+        page: u64,
+    ) -> Result<Result<Vec<Arc<Change>>, Revision>, Fatal> {
+        let (db, _hold) = {
+            let core = self.read();
+            if after.next() < core.state.compacted {
+                return Ok(Err(core.state.compacted));
+            }
+            (core.db.clone(), core.hold())
+        };
+        let from = after.next().max(Revision::FIRST.next());
+        let until = until.0.min(from.0.saturating_add(page - 1));
+        let changes = (from.0..=until).map(|revision| read_change(&db, Revision(revision)).map(Arc::new));
+        changes.collect::<Result<Vec<_>, Fatal>>().map(Ok)
+    }
+}
+
+/// The read side of a store.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The store has stopped: it was closed, or it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store has stopped")]
 pub struct Stopped;
 
 impl Reader {
     /// One record.
-    pub fn get(&self, _key: &Key) -> Result<Option<Record>, Fatal> {
-        Ok(None)
+    pub fn get(&self, key: &Key) -> Result<Option<Record>, Fatal> {
+        let (slot, db, _hold) = {
+            let core = self.shared.read();
+            core.db.failure()?;
+            let Some(slot) = core.index.get(key) else { return Ok(None) };
+            (slot.clone(), core.db.clone(), core.hold())
+        };
+        record(&db, key, &slot).map(Some)
     }
-    /// Every record under a prefix, in key order, and the revision they were read at.
-    pub fn list(&self, _prefix: &Key) -> Result<(Revision, Vec<Record>), Fatal> {
-        Ok((Revision::FIRST, Vec::new()))
+
+    /// Every record under a prefix, in key order, and the revision at which they were read.
+    pub fn list(&self, prefix: &Key) -> Result<(Revision, Vec<Record>), Fatal> {
+        let (revision, slots, db, _hold) = {
+            let core = self.shared.read();
+            core.db.failure()?;
+            let slots: Vec<(Key, Slot)> =
+                core.index.range(prefix).map(|(key, slot)| (key.clone(), slot.clone())).collect();
+            (core.state.revision, slots, core.db.clone(), core.hold())
+        };
+        let records: Result<Vec<Record>, Fatal> =
+            slots.iter().map(|(key, slot)| record(&db, key, slot)).collect();
+        Ok((revision, records?))
     }
+
+    /// How many records there are.
+    pub fn records(&self) -> u64 {
+        self.shared.read().state.live.records()
+    }
+
     /// The revision the store stands at.
     pub fn revision(&self) -> Revision {
-        Revision::FIRST
+        self.shared.read().state.revision
     }
-    /// The first revision whose events are kept; a watch may start after the one before it.
+
+    /// The first revision whose events are kept; a watch may start after the one before it. 0: nothing was compacted.
     pub fn compacted(&self) -> Revision {
-        Revision::ZERO
+        self.shared.read().state.compacted
     }
-    /// The last index applied.
+
+    /// The last log index applied.
     pub fn applied_index(&self) -> u64 {
-        0
+        self.shared.read().state.applied
     }
-    /// Waits until `index` is applied.
-    pub async fn wait_applied(&self, _index: u64) -> Result<(), Stopped> {
-        Ok(())
+
+    /// Waits until the log entry `index` is applied; what is read afterwards includes it.
+    pub async fn wait_applied(&self, index: u64) -> Result<(), Stopped> {
+        let mut bell = self.shared.hub.bell();
+        let progress = bell.wait_for(|progress| progress.applied >= index || progress.stopped).await;
+        match progress {
+            Ok(progress) if progress.applied >= index => Ok(()),
+            _ => Err(Stopped),
+        }
     }
-    /// Every event under `prefix` after `after`: from history, then live.
-    pub fn watch(&self, _prefix: &Key, _after: Revision) -> Result<Watcher, Compacted> {
-        Ok(Watcher {})
+
+    /// Every event under `prefix` after a revision: from history, then live.
+    pub fn watch(&self, prefix: &Key, after: Revision) -> Result<Watcher, Compacted> {
+        let compacted = self.compacted();
+        if after.next() < compacted {
+            return Err(Compacted { after, compacted });
+        }
+        Ok(Watcher::new(self.shared.clone(), prefix.clone(), after))
     }
+
     /// The newest link of the hash chain.
     pub fn chain(&self) -> ChainHead {
-        ChainHead { revision: Revision::FIRST, hash: ChainHash::GENESIS }
+        self.shared.read().state.head()
     }
-    /// The link at a revision, while its history is kept.
-    pub fn chain_at(&self, _revision: Revision) -> Result<Option<ChainHead>, Fatal> {
-        Ok(None)
+
+    /// The link at a revision, while anything of it is kept.
+    pub fn chain_at(&self, revision: Revision) -> Result<Option<ChainHead>, Fatal> {
+        if revision == Revision::FIRST {
+            return Ok(Some(ChainHead { revision, hash: ChainHash::GENESIS }));
+        }
+        let (db, _hold) = self.hold();
+        Ok(read_first(&db, revision)?.map(|first| ChainHead { revision, hash: first.chain }))
     }
-    /// Who made a revision, while its history is kept.
-    pub fn author(&self, _revision: Revision) -> Result<Option<Author>, Fatal> {
-        Ok(None)
+
+    /// Who made a revision, while anything of it is kept: always for the `mod_revision` of a current record.
+    pub fn author(&self, revision: Revision) -> Result<Option<Author>, Fatal> {
+        let (db, _hold) = self.hold();
+        Ok(read_first(&db, revision)?.map(|first| first.head.author))
     }
-    /// Where history should now be cut by the store's `HistoryBounds`; `None`: nothing to gain. The leader proposes it as `Command::Compact`.
-    pub fn compaction_due(&self, _now_ms: u64) -> Result<Option<Revision>, Fatal> {
-        Ok(None)
+
+    /// Where history should now be cut by the store's `HistoryBounds`, for the leader to propose as
+    /// `Command::Compact`; nothing when a cut would gain little.
+    pub fn compaction_due(&self, now_ms: u64) -> Result<Option<Revision>, Fatal> {
+        let (first, newest) = {
+            let core = self.shared.read();
+            (core.state.first_retained(), core.state.revision)
+        };
+        let (db, _hold) = self.hold();
+        retention::cut(&self.shared.history, first, newest, now_ms, |revision| {
+            // A cut made meanwhile removes what is looked for, and with it the need for this one.
+            Ok(read_first(&db, revision)?.map_or(0, |first| first.head.author.time))
+        })
+    }
+
+    fn hold(&self) -> (Arc<Db>, Hold) {
+        let core = self.shared.read();
+        (core.db.clone(), core.hold())
+    }
+}
+
+fn record(db: &Db, key: &Key, slot: &Slot) -> Result<Record, Fatal> {
+    match slot.record(key) {
+        Some(record) => Ok(record),
+        None => read_record(db, slot.counters.at),
     }
 }

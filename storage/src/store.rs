@@ -1,66 +1,215 @@
-//! Store: skeleton, signatures final.
-use crate::*;
-use std::path::{Path, PathBuf};
+//! Store: the one owner of the write side. The raft thread has it; everyone else has a `Reader`.
+//!
+//! `apply` commits a group of log entries in one sled transaction and shows it to readers and watchers; `checkpoint`
+//! makes what was applied durable; `export` writes the file a lone node heals from. Any of them may answer `Fatal`,
+//! and from then on every one does.
 
-/// The store's one owner: the raft thread.
+use std::{
+    collections::VecDeque,
+    io::Cursor,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    apply::{Batch, Superseded},
+    command::Command,
+    directory::Directory,
+    error::{Fatal, OpenError, SnapshotError},
+    exported::Exported,
+    history,
+    hub::{Progress, WatchHub},
+    load::Loaded,
+    open::{self, Healed, Opened},
+    options::{ClusterId, StoreOptions},
+    outcome::Outcome,
+    reader::{Core, Reader, Shared},
+    requests::Requests,
+    snapshot::{Head, Snapshot},
+    state::State,
+};
+
+/// Superseded entries purged when the owner has nothing better to do.
+const PURGED_WHEN_IDLE: usize = 64;
+/// Superseded entries purged with every batch, besides two for each of its commands: purging always gains on writing,
+/// and never makes a reply wait for thousands of deletions.
+const PURGED_PER_BATCH: usize = 4;
+
+/// A revisioned store. Opening locks its directory; dropping it ends every watch.
+#[derive(Debug)]
 pub struct Store {
-    reader: Reader,
-}
-
-/// What `open` had to do because the database was damaged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Healed {
-    /// What was wrong.
-    pub reason: String,
-    /// Where the damaged directory went.
-    pub quarantine: PathBuf,
-    /// The applied index of the exported snapshot it was rebuilt from; `None`: from nothing, the log must have it all.
-    pub from_snapshot: Option<u64>,
+    shared: Arc<Shared>,
+    requests: Requests,
+    /// What compaction may remove, in the order it was superseded. An entry is removed before the deletion that
+    /// superseded it, so that no crash can bring a deleted record back.
+    superseded: VecDeque<Superseded>,
+    directory: Directory,
+    exported: Arc<Exported>,
+    options: StoreOptions,
+    cluster: Option<ClusterId>,
+    /// The last index known to be on the disk.
+    durable: u64,
+    healed: Option<Healed>,
 }
 
 impl Store {
-    /// Opens or makes the store in `dir`. A damaged one is moved to `quarantine-<n>` and rebuilt from the newest valid exported snapshot.
-    pub fn open(_dir: &Path, _options: StoreOptions) -> Result<Store, OpenError> {
-        Err(OpenError::InUse(PathBuf::new()))
+    /// Opens the store in `dir`, or makes one there. A damaged one is moved to `quarantine-<n>` and rebuilt from the
+    /// newest whole snapshot that was exported; see `healed`.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, OpenError> {
+        let Opened { directory, exported, db, loaded, healed } = open::open(dir, &options)?;
+        let Loaded { cluster, state, index, requests, superseded } = loaded;
+        let hub = WatchHub::new(progress(&state), options.ring_events, options.ring_bytes);
+        // What was read from the disk may still only be in the kernel; it counts once this process has synced it.
+        let durable = 0;
+        let core = Core::new(db, state, index);
+        let shared = Arc::new(Shared::new(core, hub, options.history, options.watch_lag_revisions));
+        Ok(Store { shared, requests, superseded, directory, exported, options, cluster, durable, healed })
     }
+
     /// What `open` had to heal, if anything.
     pub fn healed(&self) -> Option<&Healed> {
-        None
+        self.healed.as_ref()
     }
-    /// The last index applied (0: none); may not be durable yet.
+
+    /// The cluster the store belongs to.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// The last log entry applied; 0 when none was. It may not be durable yet.
     pub fn applied_index(&self) -> u64 {
-        0
+        self.shared.read().state.applied
     }
-    /// Applies committed entries, contiguous and in order (from any index when nothing was applied yet); one sled transaction, unflushed. One outcome per entry; `None` = raft's own.
-    pub fn apply(&mut self, _batch: &[(u64, Option<Command>)]) -> Result<Vec<Outcome>, Fatal> {
-        Ok(Vec::new())
-    }
-    /// Makes everything applied durable (flush + fdatasync); answers the index that now is.
-    pub fn checkpoint(&mut self) -> Result<u64, Fatal> {
-        Ok(0)
-    }
-    /// Deletes a little more of what compaction gave up; true while there is more. `apply` does so too: call it when idle.
-    pub fn purge(&mut self) -> Result<bool, Fatal> {
-        Ok(false)
-    }
-    /// The index up to which the log may be cut: durable in sled AND held by an exported snapshot, so that a damaged sled can be rebuilt.
-    pub fn log_may_be_cut_to(&self) -> u64 {
-        0
-    }
-    /// A cheap handle for everyone else.
+
+    /// A handle for readers.
     pub fn reader(&self) -> Reader {
-        self.reader.clone()
+        Reader { shared: self.shared.clone() }
     }
-    /// Fixes the whole state as it is now; writing it out may happen on another thread.
+
+    /// Applies committed log entries in one sled transaction, which is atomic and not yet durable: after a crash the
+    /// log is replayed from `applied_index() + 1`. Indices follow one another; only the first of an empty store may
+    /// be any. `None` stands for raft's own entries. Answers one outcome for each.
+    pub fn apply(&mut self, batch: &[(u64, Option<Command>)]) -> Result<Vec<Outcome>, Fatal> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcomes = self.commit(batch);
+        let purged = outcomes.and_then(|outcomes| {
+            self.purge_some(PURGED_PER_BATCH + 2 * batch.len())?;
+            Ok(outcomes)
+        });
+        purged.inspect_err(|_| self.shared.hub.stop())
+    }
+
+    fn commit(&mut self, batch: &[(u64, Option<Command>)]) -> Result<Vec<Outcome>, Fatal> {
+        let core = self.shared.read();
+        let mut work = Batch::new(&core.db, &core.index, &core.state, &mut self.requests);
+        let outcomes: Result<Vec<Outcome>, Fatal> =
+            batch.iter().map(|(index, command)| work.apply(*index, command.as_ref())).collect();
+        let outcomes = outcomes?;
+        let rows = work.finish_rows();
+        let Batch { state, writes, changes, superseded, .. } = work;
+        core.db.commit(&rows)?;
+        drop(core);
+
+        // From here nothing can fail: readers see the batch, then watchers are told.
+        let applied = state.applied;
+        {
+            let mut core = self.shared.write();
+            for (key, written) in writes {
+                match written {
+                    Some(current) => core.index.put(&current.record, current.at),
+                    None => core.index.remove(&key),
+                };
+            }
+            core.state = state;
+        }
+        self.superseded.extend(superseded);
+        self.shared.hub.publish(applied, changes);
+        Ok(outcomes)
+    }
+
+    /// Removes a little of what compaction gave up; answers whether there is more. `apply` does so too: this is for an
+    /// owner with nothing else to do.
+    pub fn purge(&mut self) -> Result<bool, Fatal> {
+        self.purge_some(PURGED_WHEN_IDLE).inspect_err(|_| self.shared.hub.stop())
+    }
+
+    fn purge_some(&mut self, entries: usize) -> Result<bool, Fatal> {
+        let due =
+            |state: &State, next: Option<&Superseded>| next.is_some_and(|next| next.by < state.compacted);
+        if !due(&self.shared.read().state, self.superseded.front()) {
+            return Ok(false);
+        }
+        // Under the writer's lock nobody can begin to hold what is about to go.
+        let core = self.shared.write();
+        for _ in 0..entries {
+            if core.is_held() || !due(&core.state, self.superseded.front()) {
+                break;
+            }
+            if let Some(next) = self.superseded.front() {
+                history::remove(&core.db, next.what)?;
+            }
+            self.superseded.pop_front();
+        }
+        Ok(due(&core.state, self.superseded.front()))
+    }
+
+    /// Makes everything applied so far durable; answers the last log entry for which that now holds.
+    pub fn checkpoint(&mut self) -> Result<u64, Fatal> {
+        let (db, applied) = {
+            let core = self.shared.read();
+            (core.db.clone(), core.state.applied)
+        };
+        db.sync().inspect_err(|_| self.shared.hub.stop())?;
+        self.durable = applied;
+        Ok(applied)
+    }
+
+    /// The last log entry the log need not keep: it is durable in sled, and in two exported snapshots for when sled is
+    /// damaged. 0 while there are not two.
+    pub fn log_may_be_cut_to(&self) -> u64 {
+        self.durable.min(self.exported.held_twice())
+    }
+
+    /// Fixes the whole state as it is now. Cheap; writing it out may happen on another thread.
     pub fn snapshot(&self) -> Result<Snapshot, Fatal> {
-        Ok(Snapshot {})
+        let core = self.shared.read();
+        let head = Head { cluster: self.cluster, state: core.state.clone() };
+        Snapshot::new(core.db.clone(), core.hold(), head, self.exported.clone())
     }
-    /// Writes a snapshot file into `<dir>/snapshots`, keeping the newest two: what a lone node heals from. (`self.snapshot()?.export()` does the same on any thread.)
+
+    /// Writes a snapshot file into `<dir>/snapshots`, durably, where the newest two are kept.
     pub fn export(&self) -> Result<PathBuf, SnapshotError> {
-        Ok(PathBuf::new())
+        self.snapshot()?.export()
     }
-    /// Replaces the whole state by a snapshot's (bytes of `Snapshot::to_bytes`).
-    pub fn restore(&mut self, _snapshot: &[u8]) -> Result<(), SnapshotError> {
+
+    /// Replaces the whole state by that of a snapshot. It is built beside what is there and checked; then one rename
+    /// puts it in use. On an error nothing has changed.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
+        let head = crate::snapshot::verify(&mut Cursor::new(snapshot))?;
+        let (found, applied) = (head.state.applied, self.applied_index());
+        if found < applied {
+            return Err(SnapshotError::Older { found, applied });
+        }
+        let options = StoreOptions { cluster: self.options.cluster.or(self.cluster), ..self.options.clone() };
+        let (db, loaded) = open::build(&self.directory, &mut Cursor::new(snapshot), &options)?;
+        let Loaded { cluster, state, index, requests, superseded } = loaded;
+        let progress = progress(&state);
+        *self.shared.write() = Core::new(Arc::new(db), state, index);
+        (self.requests, self.superseded, self.cluster) = (requests, superseded, cluster);
+        self.durable = progress.applied;
+        self.shared.hub.reset(progress);
         Ok(())
     }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.hub.stop();
+    }
+}
+
+fn progress(state: &State) -> Progress {
+    Progress { applied: state.applied, revision: state.revision, stopped: false }
 }

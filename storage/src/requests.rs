@@ -1,0 +1,216 @@
+//! Requests: the last requests carried out and what they were answered, so that a retry is answered and not done
+//! again. Pure but for reading an answer back.
+//!
+//! The window is part of the replicated state: every member forgets the same request at the same log entry. Answers
+//! stand in `sm` in packs, one or more a batch; the bytes of a put are left out, the retry brings them along.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bincode::{Decode, Encode};
+
+use crate::{
+    chunk,
+    codec::{self, Kind},
+    command::{Command, Op, RequestId},
+    db::{Db, Row, Tree},
+    error::Fatal,
+    history::read_blob,
+    outcome::{Outcome, Reply},
+};
+
+/// So many requests are remembered: at full speed a tenth of a second, in ordinary life hours. A client that retries
+/// does so within its time limit, and no client is told to retry once that has passed.
+pub(crate) const REQUESTS_MAX: usize = 8_192;
+/// The bytes their answers may take.
+pub(crate) const REQUESTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A pack is closed at this size, so that reading one answer back does not read megabytes of others.
+const PACK_BYTES: usize = 64 * 1024;
+
+/// The beginning of the packs' keys in `sm`.
+pub(crate) const PACK_KEY: &[u8] = b"requests/";
+
+/// One request with its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Remembered {
+    /// The log entry that carried it out.
+    index: u64,
+    request: RequestId,
+    /// Of the operations, so that an id used for two different requests is noticed.
+    fingerprint: u32,
+    outcome: Outcome,
+}
+
+/// The window.
+///
+/// * `order` holds each remembered request once, oldest first, and `known` the same ones by id.
+/// * Every pack in `packs` holds at least one remembered request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requests {
+    known: BTreeMap<RequestId, u64>,
+    order: VecDeque<(u64, RequestId, usize)>,
+    bytes: usize,
+    packs: BTreeMap<u64, Pack>,
+    /// What this batch adds, not yet in a pack.
+    fresh: Vec<Remembered>,
+    fresh_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pack {
+    last: u64,
+    parts: u16,
+}
+
+impl Requests {
+    /// The first answer to a command, if it was carried out before.
+    pub(crate) fn answer(&self, db: &Db, command: &Command) -> Result<Option<Outcome>, Fatal> {
+        let Some(request) = request_of(command) else { return Ok(None) };
+        let Some(&index) = self.known.get(&request) else { return Ok(None) };
+        let remembered = match self.fresh.iter().find(|fresh| fresh.index == index) {
+            Some(fresh) => fresh.clone(),
+            None => self.read(db, index)?,
+        };
+        Ok(Some(remembered.answer(command)))
+    }
+
+    /// Remembers what a command was answered; answers the rows to write, once a pack is full.
+    pub(crate) fn remember(&mut self, index: u64, command: &Command, outcome: &Outcome) -> Vec<Row> {
+        let Some(request) = request_of(command) else { return Vec::new() };
+        let remembered = Remembered {
+            index,
+            request,
+            fingerprint: fingerprint(command),
+            outcome: without_put_values(outcome),
+        };
+        let bytes = codec::encode(Kind::Requests, &remembered).len();
+        self.admit(index, request, bytes);
+        self.fresh.push(remembered);
+        self.fresh_bytes += bytes;
+        let mut rows = self.forget();
+        if self.fresh_bytes >= PACK_BYTES {
+            rows.extend(self.seal());
+        }
+        rows
+    }
+
+    /// Closes the batch's last pack.
+    pub(crate) fn seal(&mut self) -> Vec<Row> {
+        let (Some(first), Some(last)) = (self.fresh.first(), self.fresh.last()) else { return Vec::new() };
+        let (first, last) = (first.index, last.index);
+        let blob = codec::encode(Kind::Requests, &self.fresh);
+        let rows = chunk::split(&pack_prefix(first), &blob);
+        self.packs.insert(first, Pack { last, parts: rows.len() as u16 });
+        self.fresh.clear();
+        self.fresh_bytes = 0;
+        rows.into_iter().map(|(key, value)| Row { tree: Tree::Sm, key, value: Some(value) }).collect()
+    }
+
+    /// Takes in one pack at start-up. Packs come in order; what the window has outgrown is dropped as it was then.
+    pub(crate) fn load(&mut self, blob: &[u8]) -> Result<(), String> {
+        let pack: Vec<Remembered> = codec::decode(Kind::Requests, blob).map_err(|error| error.to_string())?;
+        let (Some(first), Some(last)) = (pack.first(), pack.last()) else { return Err("empty pack".into()) };
+        self.packs.insert(first.index, Pack { last: last.index, parts: chunk::parts(blob.len()) });
+        for remembered in &pack {
+            let bytes = codec::encode(Kind::Requests, remembered).len();
+            self.admit(remembered.index, remembered.request, bytes);
+            // The rows of outgrown packs were removed in the batch that outgrew them.
+            self.forget();
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, index: u64, request: RequestId, bytes: usize) {
+        self.known.insert(request, index);
+        self.order.push_back((index, request, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Forgets the oldest until the window is within its bounds; answers the rows of packs nobody needs any more.
+    fn forget(&mut self) -> Vec<Row> {
+        while self.order.len() > REQUESTS_MAX || self.bytes > REQUESTS_BYTES_MAX {
+            let Some((index, request, bytes)) = self.order.pop_front() else { break };
+            // An id may be used again once it is forgotten; then the later use is the one to remember.
+            if self.known.get(&request) == Some(&index) {
+                self.known.remove(&request);
+            }
+            self.bytes -= bytes;
+        }
+        let oldest = self.order.front().map_or(u64::MAX, |(index, ..)| *index);
+        let mut rows = Vec::new();
+        while let Some(pack) = self.packs.first_entry().filter(|pack| pack.get().last < oldest) {
+            let (first, pack) = pack.remove_entry();
+            let keys = (0..pack.parts).map(|part| chunk::part_key(&pack_prefix(first), part));
+            rows.extend(keys.map(|key| Row { tree: Tree::Sm, key, value: None }));
+        }
+        rows
+    }
+
+    fn read(&self, db: &Db, index: u64) -> Result<Remembered, Fatal> {
+        let damaged = |text: String| db.fail(Fatal::Damaged(format!("answer of entry {index}: {text}")));
+        let first = self.packs.range(..=index).next_back().map(|(first, _)| *first);
+        let first = first.ok_or_else(|| damaged("in no pack".into()))?;
+        let blob = read_blob(db, Tree::Sm, &pack_prefix(first))?;
+        let blob = blob.ok_or_else(|| damaged("its pack is missing".into()))?;
+        let pack: Vec<Remembered> =
+            codec::decode(Kind::Requests, &blob).map_err(|error| damaged(error.to_string()))?;
+        let found = pack.into_iter().find(|remembered| remembered.index == index);
+        found.ok_or_else(|| damaged("not in its pack".into()))
+    }
+}
+
+impl Remembered {
+    fn answer(mut self, command: &Command) -> Outcome {
+        if self.fingerprint != fingerprint(command) {
+            return Outcome::Refused { reason: format!("request {:?} was another one before", self.request) };
+        }
+        if let Command::Txn { then, otherwise, .. } = command {
+            match &mut self.outcome {
+                Outcome::Succeeded { replies, .. } => fill_put_values(replies, then),
+                Outcome::Failed { replies, .. } => fill_put_values(replies, otherwise),
+                Outcome::Refused { .. } => {}
+            }
+        }
+        self.outcome
+    }
+}
+
+fn request_of(command: &Command) -> Option<RequestId> {
+    match command {
+        Command::Txn { author, .. } => author.request,
+        Command::Compact { .. } => None,
+    }
+}
+
+/// Of what a command does, not of who asks: a retry may come from another address at another time.
+fn fingerprint(command: &Command) -> u32 {
+    match command {
+        Command::Txn { compare, then, otherwise, .. } => {
+            crc32fast::hash(&codec::encode(Kind::Command, &(compare, then, otherwise)))
+        }
+        Command::Compact { .. } => 0,
+    }
+}
+
+fn without_put_values(outcome: &Outcome) -> Outcome {
+    let mut outcome = outcome.clone();
+    if let Outcome::Succeeded { replies, .. } | Outcome::Failed { replies, .. } = &mut outcome {
+        for reply in replies {
+            if let Reply::Put { record, .. } = reply {
+                record.value = [].into();
+            }
+        }
+    }
+    outcome
+}
+
+fn fill_put_values(replies: &mut [Reply], ops: &[Op]) {
+    for (reply, op) in replies.iter_mut().zip(ops) {
+        if let (Reply::Put { record, .. }, Op::Put { value, .. }) = (reply, op) {
+            record.value = value.as_slice().into();
+        }
+    }
+}
+
+fn pack_prefix(first: u64) -> Vec<u8> {
+    [PACK_KEY, &first.to_be_bytes()].concat()
+}

@@ -1,0 +1,9 @@
+//! The store from outside: scripts and their transcripts, a model, damage, snapshots.
+
+mod damage;
+mod model;
+mod requests;
+mod scripts;
+mod snapshots;
+mod support;
+mod watching;
