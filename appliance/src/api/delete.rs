@@ -1,0 +1,98 @@
+//! DELETE of one object. It promises that the object that goes is the one that was meant: by uid or version when the
+//! client names one, and in any case the same life that was looked at. A Node takes along what only it gave meaning to.
+//!
+//! A tier goes only when no policy stands in it. That is looked up before the transaction and not compared in it: a
+//! policy created between the two, through another member, would keep a tier that is gone. Enforcement treats such
+//! a policy as one whose tier it has not seen yet.
+
+use appliance_resources::{Kind, ResourceKey, Status};
+use appliance_storage::{Key, Reader};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::admission::{self, Operation};
+use super::call::Call;
+use super::list::selected;
+use super::options::{DeleteOptions, delete_options};
+use super::registry::{Deleted, Preconditions};
+use super::request::Scope;
+use super::respond::{Refusal, json};
+use super::selection::Selection;
+use super::{Answer, Api};
+
+pub(crate) async fn delete(api: &Api, call: &Call<'_>, scope: &Scope, body: &Bytes) -> Answer {
+    let options = delete_options(call.query, call.decode(body)?.map(|body| body.value))?;
+    let key = scope.key();
+    let deleted = remove(api, call, &key, &options).await?;
+    Ok(json(StatusCode::OK, &Status::success(key.kind, &key.name, deleted.uid.as_deref())))
+}
+
+/// Deletes one object, with every check; also one of those that a delete collection selects.
+pub(crate) async fn remove(
+    api: &Api,
+    call: &Call<'_>,
+    key: &ResourceKey,
+    options: &DeleteOptions,
+) -> Result<Deleted, Refusal> {
+    admission::protect(key.kind, &key.name, Operation::Delete)?;
+    let preconditions =
+        Preconditions { uid: options.uid.clone(), resource_version: options.resource_version };
+    let cascade = |reader: &Reader| goes_along(reader, key);
+    api.registry.delete(call.author()?, key, &preconditions, options.dry_run, cascade).await
+}
+
+/// What is deleted together with an object, or why it is not deleted at all.
+fn goes_along(reader: &Reader, key: &ResourceKey) -> Result<Vec<Key>, Refusal> {
+    match key.kind {
+        Kind::Tier if has_policies(reader, &key.name)? => Err(admission::tier_in_use(&key.name)),
+        Kind::Node => belongings(reader, &key.name),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn has_policies(reader: &Reader, tier: &str) -> Result<bool, Refusal> {
+    let kind = Kind::GlobalNetworkPolicy;
+    let in_tier = Selection::parse(kind, "", &format!("spec.tier={tier}")).map_err(Status::internal)?;
+    let (_, policies) = reader.list(&Key::from(ResourceKey::prefix(kind, None)))?;
+    Ok(policies.iter().any(|policy| selected(&in_tier, &policy.key, policy)))
+}
+
+/// A node's endpoints, settings and report. Without the node nothing would ever read or remove them.
+fn belongings(reader: &Reader, node: &str) -> Result<Vec<Key>, Refusal> {
+    let mut keys = Vec::new();
+    for kind in [Kind::HostEndpoint, Kind::WorkloadEndpoint] {
+        let (_, endpoints) = reader.list(&Key::from(ResourceKey::prefix(kind, None)))?;
+        let mine = endpoints.into_iter().filter(|endpoint| node_of(&endpoint.value).as_deref() == Some(node));
+        keys.extend(mine.map(|endpoint| endpoint.key));
+    }
+    let named = [
+        ResourceKey::global(Kind::FelixConfiguration, format!("node.{node}")),
+        ResourceKey::global(Kind::NodeReport, node),
+    ];
+    keys.extend(named.iter().map(|key| Key::from(key.path())));
+    Ok(keys)
+}
+
+fn node_of(endpoint: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Endpoint {
+        spec: Spec,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        node: String,
+    }
+    serde_json::from_slice::<Endpoint>(endpoint).ok().map(|endpoint| endpoint.spec.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_of_an_endpoint_is_read_from_what_is_stored() {
+        assert_eq!(node_of(br#"{"metadata":{},"spec":{"node":"n1","x":1}}"#).as_deref(), Some("n1"));
+        assert_eq!(node_of(b"{}"), None);
+    }
+}

@@ -1,0 +1,257 @@
+//! Watch of a collection. It promises every change of what is selected, in revision order, each exactly once, from
+//! where the client said; and says so when it can not (410), instead of leaving a gap.
+//!
+//! ```text
+//!   resourceVersion   begins with                          then
+//!   unset             the latest state as ADDED            ┐
+//!   0                 this node's state as ADDED           ├─ live events, a bookmark a minute if asked for,
+//!   N                 history after N                      │  a last bookmark, the end
+//!   N, compacted      ERROR 410, the end                   ┘
+//! ```
+//!
+//! A watcher that reads slowly costs nothing while it sleeps: events are taken from the store when the connection
+//! asks for them. Should it fall out of the store's live buffer, it is resumed from history where it stopped; only
+//! when that is compacted does it hear 410. Nothing is kept per watcher but one batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use appliance_resources::Status;
+use appliance_storage::{Compacted, Event, Key, Record, Revision, WatchClosed, Watcher};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use tokio::time::Instant;
+
+use super::accept::{Format, NotAcceptable};
+use super::body::ApiBody;
+use super::call::Call;
+use super::list::{prefix, select, selected};
+use super::load::UnderWay;
+use super::options::{Freshness, WatchStart, watch_options};
+use super::registry::Registry;
+use super::representation::{EventType, Renderer, Stored, Unreadable, line};
+use super::request::Scope;
+use super::respond::{Refusal, expired};
+use super::selection::Selection;
+use super::{Answer, Api};
+use crate::shutdown::Shutdown;
+
+/// How long a quiet watcher goes without hearing how far it is.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A watch without a time limit gets one between this and twice this, so that not all clients come back at once.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+pub(crate) async fn watch(api: &Api, call: &Call<'_>, scope: &Scope) -> Answer {
+    let options = watch_options(scope.kind, call.query)?;
+    let renderer = call.renderer()?;
+    if renderer.representation.format != Format::Json {
+        // YAML has no way to end one document and begin the next within a stream of events.
+        return Err(NotAcceptable.into());
+    }
+    let timeout = match options.timeout {
+        Some(timeout) => timeout,
+        None => DEFAULT_TIMEOUT + jitter(),
+    };
+    let mut stream = Stream {
+        registry: api.registry.clone(),
+        scope: scope.clone(),
+        prefix: prefix(scope, &options.selection),
+        selection: options.selection,
+        renderer,
+        bookmarks: options.bookmarks,
+        bookmark_at: Instant::now() + BOOKMARK_INTERVAL,
+        deadline: Instant::now() + timeout,
+        shutdown: api.options.shutdown.clone(),
+        phase: Phase::Ended,
+        _counted: api.options.load.watch(),
+    };
+    stream.phase = stream.begin(options.start).await?;
+    let events = futures_util::stream::unfold(stream, |mut stream| async move {
+        let bytes = stream.next().await?;
+        Some((bytes, stream))
+    });
+    let mut response = http::Response::new(ApiBody::Stream(Box::pin(events)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Up to `DEFAULT_TIMEOUT`; without randomness, none.
+fn jitter() -> Duration {
+    let spread = u32::try_from(DEFAULT_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
+    Duration::from_secs(u64::from(getrandom::u32().unwrap_or(0) % spread))
+}
+
+/// One client's watch.
+struct Stream {
+    registry: Registry,
+    scope: Scope,
+    prefix: Key,
+    selection: Selection,
+    renderer: Renderer,
+    bookmarks: bool,
+    bookmark_at: Instant,
+    deadline: Instant,
+    shutdown: Shutdown,
+    phase: Phase,
+    _counted: UnderWay,
+}
+
+/// How far a watch is.
+enum Phase {
+    /// These bytes come first: the state it begins with.
+    Opening(Vec<u8>, Watcher),
+    /// Whatever happens next.
+    Live(Watcher),
+    /// These bytes are the last.
+    Closing(Vec<u8>),
+    Ended,
+}
+
+/// What a live watch woke up for.
+enum Wake {
+    Events(Vec<Arc<Event>>),
+    Closed(WatchClosed),
+    BookmarkDue,
+    Over,
+}
+
+impl Stream {
+    /// Finds the place to begin. What can be refused is refused here, while there is still a status line to say it in.
+    async fn begin(&self, start: WatchStart) -> Result<Phase, Refusal> {
+        match start {
+            WatchStart::After(revision) => {
+                self.registry.settle(Freshness::NotOlderThan(revision)).await?;
+                Ok(self.live_after(Revision(revision), Vec::new()))
+            }
+            WatchStart::Now { freshness } => {
+                self.registry.settle(freshness).await?;
+                Ok(self.live_after(self.registry.reader().revision(), Vec::new()))
+            }
+            WatchStart::State { freshness, announce_end } => {
+                let (revision, records) =
+                    select(&self.registry, &self.scope, &self.selection, freshness).await?;
+                let mut opening = Vec::new();
+                for record in &records {
+                    let stored = Stored::of(self.scope.kind, record);
+                    opening.extend(self.renderer.event(EventType::Added, stored)?);
+                }
+                if announce_end {
+                    opening.extend(self.renderer.bookmark(self.scope.kind, revision, true));
+                }
+                Ok(self.live_after(revision, opening))
+            }
+        }
+    }
+
+    fn live_after(&self, revision: Revision, opening: Vec<u8>) -> Phase {
+        match self.registry.reader().watch(&self.prefix, revision) {
+            Ok(watcher) if opening.is_empty() => Phase::Live(watcher),
+            Ok(watcher) => Phase::Opening(opening, watcher),
+            Err(Compacted { after, compacted }) => Phase::Closing(error(&expired(after.0, compacted.0))),
+        }
+    }
+
+    /// The next bytes to send; `None` when there will be none.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match std::mem::replace(&mut self.phase, Phase::Ended) {
+                Phase::Opening(bytes, watcher) => {
+                    self.phase = Phase::Live(watcher);
+                    return Some(Bytes::from(bytes));
+                }
+                Phase::Live(watcher) => {
+                    let (bytes, phase) = self.live(watcher).await;
+                    self.phase = phase;
+                    if !bytes.is_empty() {
+                        return Some(Bytes::from(bytes));
+                    }
+                }
+                Phase::Closing(bytes) => return Some(Bytes::from(bytes)),
+                Phase::Ended => return None,
+            }
+        }
+    }
+
+    async fn live(&mut self, mut watcher: Watcher) -> (Vec<u8>, Phase) {
+        match self.wake(&mut watcher).await {
+            Wake::Events(events) => match self.lines(&events) {
+                Ok(bytes) => {
+                    if !bytes.is_empty() {
+                        self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
+                    }
+                    (bytes, Phase::Live(watcher))
+                }
+                Err(unreadable) => (error(&Status::internal(unreadable)), Phase::Ended),
+            },
+            Wake::BookmarkDue => {
+                self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
+                (self.bookmark(&watcher), Phase::Live(watcher))
+            }
+            Wake::Over | Wake::Closed(WatchClosed::Shutdown { .. }) => {
+                (self.bookmark(&watcher), Phase::Ended)
+            }
+            Wake::Closed(WatchClosed::TooSlow { delivered }) => {
+                (Vec::new(), self.live_after(delivered, Vec::new()))
+            }
+            Wake::Closed(WatchClosed::Compacted { delivered, compacted }) => {
+                (error(&expired(delivered.0, compacted.0)), Phase::Ended)
+            }
+            Wake::Closed(WatchClosed::Fatal(fatal)) => (error(&Status::internal(fatal)), Phase::Ended),
+        }
+    }
+
+    async fn wake(&mut self, watcher: &mut Watcher) -> Wake {
+        tokio::select! {
+            biased;
+            () = self.shutdown.requested() => Wake::Over,
+            () = tokio::time::sleep_until(self.deadline) => Wake::Over,
+            events = watcher.next() => match events {
+                Ok(events) => Wake::Events(events),
+                Err(closed) => Wake::Closed(closed),
+            },
+            () = tokio::time::sleep_until(self.bookmark_at), if self.bookmarks => Wake::BookmarkDue,
+        }
+    }
+
+    fn bookmark(&self, watcher: &Watcher) -> Vec<u8> {
+        if self.bookmarks {
+            self.renderer.bookmark(self.scope.kind, watcher.progress(), false)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The lines of a batch of events: those that concern this watcher, as they look from here.
+    fn lines(&self, events: &[Arc<Event>]) -> Result<Vec<u8>, Unreadable> {
+        let mut lines = Vec::new();
+        for event in events {
+            if let Some((change, stored)) = self.seen(event) {
+                lines.extend(self.renderer.event(change, stored)?);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// What an event is to a watcher that sees only what it selects: coming into view is ADDED, leaving it DELETED.
+    fn seen<'e>(&self, event: &'e Event) -> Option<(EventType, Stored<'e>)> {
+        let visible = |record: &&'e Record| selected(&self.selection, &event.key, record);
+        let (before, after) = (event.before.as_ref().filter(visible), event.after.as_ref().filter(visible));
+        let stored = |record: &'e Record| Stored {
+            kind: self.scope.kind,
+            value: &record.value,
+            revision: event.revision,
+        };
+        match (before, after) {
+            (None, Some(after)) => Some((EventType::Added, stored(after))),
+            (Some(_), Some(after)) => Some((EventType::Modified, stored(after))),
+            (Some(before), None) => Some((EventType::Deleted, stored(before))),
+            (None, None) => None,
+        }
+    }
+}
+
+fn error(status: &Status) -> Vec<u8> {
+    // A status is strings and numbers; there is nothing in it that JSON could refuse.
+    line("ERROR", &serde_json::to_vec(status).unwrap_or_default())
+}
