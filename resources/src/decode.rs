@@ -110,11 +110,7 @@ fn kind_of(object: &Map<String, Value>, spelling: Spelling) -> Result<Kind, Deco
 }
 
 /// A member of an object by its name, in the spelling the caller allows.
-pub(crate) fn member<'a>(
-    object: &'a Map<String, Value>,
-    name: &str,
-    spelling: Spelling,
-) -> Option<&'a Value> {
+fn member<'a>(object: &'a Map<String, Value>, name: &str, spelling: Spelling) -> Option<&'a Value> {
     object.get(name).or_else(|| match spelling {
         Spelling::Exact => None,
         Spelling::AnyCase => {

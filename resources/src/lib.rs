@@ -21,6 +21,7 @@ mod schema;
 pub mod selector;
 pub mod status;
 pub mod validate;
+pub mod yaml;
 
 pub use crate::{
     cidr::Cidr,

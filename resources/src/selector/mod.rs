@@ -134,3 +134,6 @@ pub fn hashed_id(prefix: &str, text: &str) -> String {
     let digest = Sha224::digest(format!("{prefix}:{text}"));
     format!("{prefix}:{}", URL_SAFE_NO_PAD.encode(digest))
 }
+
+#[cfg(test)]
+mod tests;
