@@ -10,7 +10,8 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use sled::{
@@ -23,6 +24,10 @@ use crate::error::{Fatal, is_full};
 /// sled keeps a page in one segment unless it is larger than a quarter of it; then it goes to a file that is never
 /// synced. 512 KiB and records of at most 6 KiB stay clear of that. It can never be changed for an existing database.
 const SEGMENT_BYTES: usize = 512 * 1024;
+
+/// How often, and how long apart, sled's own lock is asked for: a second together.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// One of the trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +59,13 @@ pub(crate) struct Db {
     /// A descriptor of our own on sled's main file: sled's flush does not sync it, so we do.
     main: File,
     failed: OnceLock<Fatal>,
+    /// Held until sled has let go of its files, whoever is the last to let go of this.
+    _lock: Arc<File>,
 }
 
 impl Db {
-    /// Opens the database in `path`, which is made if it is not there.
-    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Db, Fatal> {
+    /// Opens the database in `path`, which is made if it is not there. `lock` is what keeps others out of it.
+    pub(crate) fn open(path: &Path, cache_bytes: u64, lock: Arc<File>) -> Result<Db, Fatal> {
         let config = sled::Config::new()
             .path(path)
             // Nothing is synced behind our back: a checkpoint says what is durable, and an idle node writes nothing.
@@ -67,13 +74,13 @@ impl Db {
             .segment_size(SEGMENT_BYTES)
             .mode(sled::Mode::LowSpace);
         let (sled, meta, rev, sm) = catch(path, || {
-            let sled = config.open()?;
+            let sled = open_unlocked(&config)?;
             let (meta, rev, sm) = (sled.open_tree("meta")?, sled.open_tree("rev")?, sled.open_tree("sm")?);
             Ok((sled, meta, rev, sm))
         })?;
         let main = path.join("db");
         let main = File::open(&main).map_err(|error| Fatal::io("open", &main, &error))?;
-        Ok(Db { path: path.to_owned(), sled, meta, rev, sm, main, failed: OnceLock::new() })
+        Ok(Db { path: path.to_owned(), sled, meta, rev, sm, main, failed: OnceLock::new(), _lock: lock })
     }
 
     /// One row's value.
@@ -170,6 +177,23 @@ impl Db {
         self.failure()?;
         catch(&self.path, call).map_err(|fatal| self.fail(fatal))
     }
+}
+
+/// Opens sled once its own lock is free. Nobody else can have it, as `LOCK` is ours; but threads of a database this
+/// process closed just now may take a moment to let go of it.
+fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match config.open() {
+            Err(error) if names_the_lock(&error) => std::thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
+    config.open()
+}
+
+fn names_the_lock(error: &sled::Error) -> bool {
+    // sled has no variant for it.
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 /// Runs a call into sled; its errors and its panics both come back as `Fatal`.

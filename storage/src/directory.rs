@@ -13,6 +13,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -28,11 +29,24 @@ const QUARANTINES_KEPT: usize = 2;
 const DATABASE: &str = "db-";
 const QUARANTINE: &str = "quarantine-";
 
+/// Which database is in use.
+#[derive(Debug)]
+pub(crate) enum Current {
+    /// The one `CURRENT` names; it was whole and durable before it was named.
+    Named(PathBuf),
+    /// The only one there is, which may have been being made when the process died.
+    Only(PathBuf),
+    /// None: there is no store here yet, or it is gone.
+    Nothing,
+    /// One of these; nothing tells which.
+    Unclear(Vec<PathBuf>),
+}
+
 /// A store's directory, locked for this process.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl Directory {
@@ -43,7 +57,7 @@ impl Directory {
         fs::create_dir_all(path.join("snapshots")).map_err(failed("create snapshots in"))?;
         let lock = File::create(path.join("LOCK")).map_err(failed("write LOCK in"))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Directory { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Directory { path: path.to_owned(), lock: Arc::new(lock) }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(path.to_owned())),
             Err(error) => Err(failed("lock")(error.into())),
         }
@@ -54,18 +68,28 @@ impl Directory {
         &self.path
     }
 
+    /// What keeps other processes out, and this one from opening the store twice.
+    pub(crate) fn lock(&self) -> Arc<File> {
+        self.lock.clone()
+    }
+
     /// Where exported snapshots are.
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
     }
 
     /// The database in use. A `CURRENT` that is lost or unreadable is made up for by the only database there is.
-    pub(crate) fn current(&self) -> io::Result<Option<PathBuf>> {
-        let databases = self.numbered(DATABASE)?;
+    pub(crate) fn current(&self) -> io::Result<Current> {
+        let mut databases: Vec<PathBuf> =
+            self.numbered(DATABASE)?.into_iter().map(|(_, name)| self.path.join(name)).collect();
         let named = fs::read_to_string(self.path.join("CURRENT")).unwrap_or_default();
-        let named = databases.iter().find(|(_, name)| name == named.trim_end());
-        let only = databases.first().filter(|_| databases.len() == 1);
-        Ok(named.or(only).map(|(_, name)| self.path.join(name)))
+        let named = self.path.join(named.trim_end());
+        Ok(match databases.as_slice() {
+            _ if databases.contains(&named) => Current::Named(named),
+            [_] => Current::Only(databases.remove(0)),
+            [] => Current::Nothing,
+            _ => Current::Unclear(databases),
+        })
     }
 
     /// The name for the next database; nothing is there.
@@ -108,11 +132,6 @@ impl Directory {
             fs::remove_dir_all(self.path.join(name))?;
         }
         Ok(place)
-    }
-
-    /// Every database there is, for when none of them can be told to be in use.
-    pub(crate) fn databases(&self) -> io::Result<Vec<PathBuf>> {
-        Ok(self.numbered(DATABASE)?.into_iter().map(|(_, name)| self.path.join(name)).collect())
     }
 
     /// Takes up the space of the ballast, if it is not there. Too little space for it is no reason not to run.

@@ -61,9 +61,23 @@ impl From<String> for LoadError {
     }
 }
 
-/// Loads a database; an empty one is made into an empty store of the cluster asked for.
-pub(crate) fn load(db: &Db, cluster: Option<ClusterId>, cache_bytes: usize) -> Result<Loaded, LoadError> {
-    let cluster = identify(db, cluster)?;
+/// Whether a database may turn out to be nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// It is made into an empty store if it is nothing yet.
+    Anything,
+    /// It was a store when it was last seen.
+    Store,
+}
+
+/// Loads a database, which must belong to the cluster asked for, or to none yet.
+pub(crate) fn load(
+    db: &Db,
+    expect: Expect,
+    cluster: Option<ClusterId>,
+    cache_bytes: usize,
+) -> Result<Loaded, LoadError> {
+    let cluster = identify(db, expect, cluster)?;
     let state = match history::read_blob(db, Tree::Sm, STATE_KEY)? {
         Some(blob) => codec::decode(Kind::State, &blob).map_err(|error| format!("state: {error}"))?,
         None => State::empty(),
@@ -89,10 +103,11 @@ pub(crate) fn identity_rows(cluster: Option<ClusterId>) -> Vec<Row> {
 }
 
 /// Reads what the database is; writes it when it is nothing yet, or belongs to no cluster yet.
-fn identify(db: &Db, wanted: Option<ClusterId>) -> Result<Option<ClusterId>, LoadError> {
+fn identify(db: &Db, expect: Expect, wanted: Option<ClusterId>) -> Result<Option<ClusterId>, LoadError> {
     match read_format(db)? {
         Some(format) if format != u32::from(FORMAT) => return Err(LoadError::Format(format)),
         Some(_) => {}
+        None if expect == Expect::Store => return Err("it was a store and is nothing now".to_owned().into()),
         None if is_empty(db)? => {}
         None => return Err("it names no format and yet holds rows".to_owned().into()),
     }

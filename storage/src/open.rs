@@ -15,11 +15,11 @@ use std::{
 use crate::{
     codec::FORMAT,
     db::Db,
-    directory::{Directory, open_error},
+    directory::{Current, Directory, open_error},
     durable::sync_files,
     error::{Fatal, OpenError, SnapshotError},
     exported::Exported,
-    load::{LoadError, Loaded, load},
+    load::{Expect, LoadError, Loaded, load},
     options::StoreOptions,
     snapshot,
 };
@@ -53,8 +53,18 @@ pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, OpenEr
     let current = directory.current().map_err(|error| open_error("read CURRENT in", path, error))?;
     let site = Site { directory, exported, options };
     let (db, loaded, healed) = match current {
-        Some(database) => site.open_or_heal(&database)?,
-        None => site.open_without_current()?,
+        Current::Named(database) => site.open_or_heal(&database, Expect::Store)?,
+        Current::Only(database) => site.open_or_heal(&database, Expect::Anything)?,
+        Current::Unclear(databases) => {
+            site.heal(&databases, "CURRENT names none of several databases".to_owned())?
+        }
+        Current::Nothing if !site.exported.newest_first().is_empty() => {
+            site.heal(&[], "the database is gone".to_owned())?
+        }
+        Current::Nothing => {
+            let (db, loaded) = site.new_database()?;
+            (db, loaded, None)
+        }
     };
     let Site { directory, exported, .. } = site;
     if let Err(error) = directory.lay_ballast(options.ballast_bytes) {
@@ -73,8 +83,8 @@ struct Site<'a> {
 type OpenDatabase = (Db, Loaded, Option<Healed>);
 
 impl Site<'_> {
-    fn open_or_heal(&self, database: &Path) -> Result<OpenDatabase, OpenError> {
-        let reason = match self.open_database(database) {
+    fn open_or_heal(&self, database: &Path, expect: Expect) -> Result<OpenDatabase, OpenError> {
+        let reason = match self.open_database(database, expect) {
             Ok((_, loaded)) if self.lost_everything(&loaded) => {
                 "it is empty, though a snapshot of it was exported".to_owned()
             }
@@ -89,19 +99,6 @@ impl Site<'_> {
             Err(refused) => return Err(self.refusal(refused)),
         };
         self.heal(&[database.to_owned()], reason)
-    }
-
-    /// A new store; or one whose `CURRENT` is lost, with more than one database that it may have named.
-    fn open_without_current(&self) -> Result<OpenDatabase, OpenError> {
-        let databases = self.directory.databases().map_err(|error| self.io("list", error))?;
-        if !databases.is_empty() {
-            return self.heal(&databases, "CURRENT names none of several databases".to_owned());
-        }
-        if !self.exported.newest_first().is_empty() {
-            return self.heal(&[], "the database is gone".to_owned());
-        }
-        let (db, loaded) = self.new_database()?;
-        Ok((db, loaded, None))
     }
 
     fn heal(&self, damaged: &[PathBuf], reason: String) -> Result<OpenDatabase, OpenError> {
@@ -138,14 +135,15 @@ impl Site<'_> {
         build(&self.directory, &mut stream, self.options)
     }
 
-    fn open_database(&self, path: &Path) -> Result<(Db, Loaded), LoadError> {
+    fn open_database(&self, path: &Path, expect: Expect) -> Result<(Db, Loaded), LoadError> {
         let cache = self.options.sled_cache_bytes;
-        let db = match Db::open(path, cache) {
+        let open = || Db::open(path, cache, self.directory.lock());
+        let db = match open() {
             // What the ballast is for: sled needs room to recover. Once more, then, and with what it took up.
-            Err(Fatal::StorageFull(_)) if self.directory.drop_ballast() => Db::open(path, cache)?,
+            Err(Fatal::StorageFull(_)) if self.directory.drop_ballast() => open()?,
             opened => opened?,
         };
-        match load(&db, self.options.cluster, self.options.value_cache_bytes) {
+        match load(&db, expect, self.options.cluster, self.options.value_cache_bytes) {
             Ok(loaded) => Ok((db, loaded)),
             Err(error) => {
                 discard(db);
@@ -162,7 +160,8 @@ impl Site<'_> {
 
     fn new_database(&self) -> Result<(Db, Loaded), OpenError> {
         let path = self.directory.next_database().map_err(|error| self.io("list", error))?;
-        let (db, loaded) = self.open_database(&path).map_err(|error| self.refusal(error))?;
+        let (db, loaded) =
+            self.open_database(&path, Expect::Anything).map_err(|error| self.refusal(error))?;
         db.sync()?;
         sync_files(&path).map_err(|error| self.io("sync a new database in", error))?;
         self.in_use(&path)?;
@@ -208,7 +207,7 @@ pub(crate) fn build<R: std::io::Read + std::io::Seek>(
         });
     }
     let path = directory.next_database()?;
-    let built = build_in(&path, stream, options);
+    let built = build_in(&path, directory.lock(), stream, options);
     if built.is_err() {
         // Half a database is of no use to anyone; if it stays, the next start removes it.
         let _ = fs::remove_dir_all(&path);
@@ -220,12 +219,13 @@ pub(crate) fn build<R: std::io::Read + std::io::Seek>(
 
 fn build_in<R: std::io::Read>(
     path: &Path,
+    lock: Arc<File>,
     stream: &mut R,
     options: &StoreOptions,
 ) -> Result<(Db, Loaded), SnapshotError> {
-    let db = Db::open(path, options.sled_cache_bytes)?;
+    let db = Db::open(path, options.sled_cache_bytes, lock)?;
     snapshot::fill(&db, stream)?;
-    let loaded = match load(&db, options.cluster, options.value_cache_bytes) {
+    let loaded = match load(&db, Expect::Store, options.cluster, options.value_cache_bytes) {
         Ok(loaded) => loaded,
         Err(LoadError::Fatal(Fatal::Damaged(text))) => return Err(SnapshotError::Damaged(text)),
         Err(LoadError::Fatal(fatal)) => return Err(fatal.into()),

@@ -1,1 +1,86 @@
-//! placeholder
+//! A request that comes twice is done once and answered twice.
+
+use appliance_storage::{Command, Compare, Key, Op, Outcome, Revision};
+
+use crate::support::{Fixture, author, delete, do_put, put};
+
+fn request(id: u128, compare: Vec<Compare>, then: Vec<Op>, otherwise: Vec<Op>) -> Command {
+    Command::Txn { author: author(Some(id)), compare, then, otherwise }
+}
+
+fn create(id: u128, key: &str, value: &str) -> Command {
+    request(id, vec![Compare::Absent { key: Key::from(key) }], vec![put(key, value)], vec![])
+}
+
+#[test]
+fn a_retry_is_answered_as_the_first_was_whatever_happened_since() {
+    let mut fixture = Fixture::new();
+    let first = fixture.apply(create(1, "a", "one"));
+    let failed = fixture.apply(request(
+        2,
+        vec![Compare::Absent { key: Key::from("a") }],
+        vec![],
+        vec![Op::Get { key: Key::from("a") }],
+    ));
+    let deleted = fixture.apply(request(3, vec![], vec![delete("a")], vec![]));
+    assert!(matches!(failed, Outcome::Failed { .. }));
+    // What the deletion and the get answered is compacted away everywhere but in the window.
+    for value in ["x", "y", "z"] {
+        fixture.apply(do_put("b", value));
+    }
+    fixture.apply(Command::Compact { before: Revision(6) });
+    while fixture.store().purge().unwrap() {}
+    for reopened in [false, true] {
+        if reopened {
+            fixture.reopen();
+        }
+        let revision = fixture.reader().revision();
+        assert_eq!(fixture.apply(create(1, "a", "one")), first);
+        assert_eq!(fixture.apply(request(3, vec![], vec![delete("a")], vec![])), deleted);
+        let again = vec![Compare::Absent { key: Key::from("a") }];
+        assert_eq!(fixture.apply(request(2, again, vec![], vec![Op::Get { key: Key::from("a") }])), failed);
+        assert_eq!(fixture.reader().revision(), revision, "nothing was done again");
+    }
+}
+
+#[test]
+fn a_retry_in_the_same_batch_is_done_once() {
+    let mut fixture = Fixture::new();
+    let outcomes = fixture.apply_all(vec![create(1, "a", "one"), do_put("a", "two"), create(1, "a", "one")]);
+    assert_eq!(outcomes[0], outcomes[2]);
+    assert_eq!(&*fixture.reader().get(&Key::from("a")).unwrap().unwrap().value, b"two");
+}
+
+#[test]
+fn an_id_used_for_another_request_is_refused() {
+    let mut fixture = Fixture::new();
+    fixture.apply(create(1, "a", "one"));
+    let Outcome::Refused { reason } = fixture.apply(create(1, "a", "two")) else { panic!("not refused") };
+    assert_eq!(reason, "request 00000000000000000000000000000001 was another one before");
+}
+
+#[test]
+fn the_window_is_bounded_and_the_same_after_a_restart() {
+    let mut fixture = Fixture::new();
+    // The window holds 8,192 requests: of 8,300, the first 108 are forgotten.
+    for batch in 0..83 {
+        fixture.apply_all(
+            (batch * 100..batch * 100 + 100).map(|id| create(id, &format!("k{id}"), "v")).collect(),
+        );
+    }
+    for reopened in [false, true] {
+        if reopened {
+            fixture.reopen();
+        }
+        let remembered = fixture.apply(create(150, "k150", "v"));
+        assert!(matches!(remembered, Outcome::Succeeded { revision: Revision(152), .. }), "{remembered:?}");
+    }
+    let forgotten = fixture.apply(create(107, "k107", "v"));
+    assert!(matches!(forgotten, Outcome::Failed { .. }), "carried out anew, it fails: {forgotten:?}");
+    // That one took its place in the window again, and pushed out the oldest.
+    let pushed_out = fixture.apply(create(108, "k108", "v"));
+    assert!(matches!(pushed_out, Outcome::Failed { .. }), "{pushed_out:?}");
+    fixture.reopen();
+    let again = fixture.apply(create(107, "k107", "v"));
+    assert_eq!(again, forgotten);
+}
