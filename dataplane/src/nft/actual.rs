@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::nft::fingerprint::Fingerprint;
-use crate::nft::ruleset::{Hook, Rule, Ruleset, Set, Verdict};
+use crate::nft::ruleset::{Hook, Rule, Ruleset, Set, SetKind, Verdict};
 use crate::nft::transaction::{Operation, Transaction};
 
 /// Our table in the kernel.
@@ -14,14 +14,25 @@ use crate::nft::transaction::{Operation, Transaction};
 pub struct Actual {
     /// Whether the table exists.
     pub table: bool,
-    /// Named sets; none when it is of no kind we make or could not be read.
-    pub sets: BTreeMap<String, Option<Set>>,
+    /// Named sets.
+    pub sets: BTreeMap<String, ActualSet>,
     /// Verdict maps; none when it is of another type or could not be read.
     pub maps: BTreeMap<String, Option<BTreeMap<String, Verdict>>>,
     /// Chains.
     pub chains: BTreeMap<String, ActualChain>,
     /// Objects of kinds we never make (`counter`, `quota`, …): kind and name.
     pub strays: BTreeSet<(String, String)>,
+}
+
+/// A named set in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActualSet {
+    /// Kind and members are known.
+    Known(Set),
+    /// It is of this kind, but holds something we can not read.
+    Unreadable(SetKind),
+    /// It is of no kind we make.
+    Unknown,
 }
 
 /// A chain in the kernel.
@@ -95,7 +106,11 @@ impl Actual {
         };
         Actual {
             table: true,
-            sets: ruleset.sets.iter().map(|(name, set)| (name.clone(), Some(set.clone()))).collect(),
+            sets: ruleset
+                .sets
+                .iter()
+                .map(|(name, set)| (name.clone(), ActualSet::Known(set.clone())))
+                .collect(),
             maps: ruleset.maps.iter().map(|(name, map)| (name.clone(), Some(map.elements.clone()))).collect(),
             chains: ruleset.chains.iter().map(|(name, wanted)| (name.clone(), chain(wanted))).collect(),
             strays: BTreeSet::new(),
@@ -114,13 +129,13 @@ impl Actual {
             Operation::AddTable => self.table = true,
             Operation::DeleteTable => *self = Actual::default(),
             Operation::AddSet { name, set } | Operation::RefillSet { name, set } => {
-                self.sets.insert(name.clone(), Some(set.clone()));
+                self.sets.insert(name.clone(), ActualSet::Known(set.clone()));
             }
             Operation::DeleteSet { name } => {
                 self.sets.remove(name);
             }
             Operation::ChangeSet { name, delta, .. } => {
-                if let Some(Some(set)) = self.sets.get_mut(name) {
+                if let Some(ActualSet::Known(set)) = self.sets.get_mut(name) {
                     delta.apply(&mut set.elements);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::nft::actual::{Actual, ActualChain, ActualHook};
+use crate::nft::actual::{Actual, ActualChain, ActualHook, ActualSet};
 use crate::nft::ruleset::{Chain, Delta, Ruleset, Set, SetKind, Verdict};
 
 /// The differences, borrowed from both sides.
@@ -14,6 +14,8 @@ pub struct Changes<'a> {
     pub new_sets: BTreeMap<&'a str, &'a Set>,
     /// Sets whose members are known to differ.
     pub changed_sets: BTreeMap<&'a str, (SetKind, Delta)>,
+    /// Sets that hold something we can not read, to be emptied and filled.
+    pub refilled_sets: BTreeMap<&'a str, &'a Set>,
     /// Maps to create.
     pub new_maps: Vec<&'a str>,
     /// Interfaces to point elsewhere: map, interface, whether the interface is in the map now, verdict.
@@ -76,6 +78,7 @@ impl<'a> Changes<'a> {
         !self.table_missing
             && self.new_sets.is_empty()
             && self.changed_sets.is_empty()
+            && self.refilled_sets.is_empty()
             && self.new_maps.is_empty()
             && self.map_elements.is_empty()
             && self.stale_map_elements.is_empty()
@@ -88,16 +91,19 @@ impl<'a> Changes<'a> {
             && self.misfits.is_empty()
     }
 
-    fn set(&mut self, name: &'a str, actual: Option<&'a Option<Set>>, wanted: &'a Set) {
+    fn set(&mut self, name: &'a str, actual: Option<&'a ActualSet>, wanted: &'a Set) {
         match actual {
             None => {
                 self.new_sets.insert(name, wanted);
             }
-            Some(Some(set)) if set.kind == wanted.kind => {
+            Some(ActualSet::Known(set)) if set.kind == wanted.kind => {
                 let delta = wanted.elements.delta_from(&set.elements);
                 if !delta.is_empty() {
                     self.changed_sets.insert(name, (wanted.kind, delta));
                 }
+            }
+            Some(ActualSet::Unreadable(kind)) if *kind == wanted.kind => {
+                self.refilled_sets.insert(name, wanted);
             }
             Some(_) => self.misfits.push(name),
         }

@@ -19,8 +19,8 @@ use serde_json::Value;
 use crate::nft::fingerprint;
 use crate::nft::overlay;
 use crate::nft::ruleset::{
-    ChainKind, Element, Expr, Family, Hook, HookPoint, Is, LogLevel, PortRange, Reject, Rule, Set, SetKind,
-    Side, Verdict,
+    ChainKind, Element, Expr, Family, Hook, HookPoint, Is, LogLevel, PortRange, Reject, Rule, SetKind, Side,
+    Verdict,
 };
 use crate::nft::script;
 use crate::nft::transaction::{Operation, Transaction};

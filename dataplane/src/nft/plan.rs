@@ -85,7 +85,10 @@ fn steps(table: &str, changes: &Changes<'_>, actual: &Actual, wanted: &Ruleset) 
     let cleanup = cleanup(table, changes, actual);
     let new_interval = changes.new_sets.values().any(|set| set.kind.is_interval())
         || stood_in.iter().any(|name| wanted.sets.get(*name).is_some_and(|set| set.kind.is_interval()));
-    let mut plan = vec![early];
+    let refill =
+        |(name, set): (&&str, &&Set)| Operation::RefillSet { name: (*name).to_owned(), set: (*set).clone() };
+    let refill = changes.refilled_sets.iter().map(refill).collect();
+    let mut plan = vec![Transaction { table: table.to_owned(), operations: refill }, early];
     if new_interval {
         plan.extend([prepare, flip]);
     } else {
@@ -245,6 +248,7 @@ fn against_stand_ins(rule: &Rule, stood_in: &BTreeSet<&str>) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nft::actual::ActualSet;
     use crate::nft::elements::Elements;
     use crate::nft::json;
     use crate::nft::ruleset::{ChainKind, Family, Hook, HookPoint, Is, SetKind, Side, Verdict, VerdictMap};
@@ -347,7 +351,7 @@ mod tests {
     #[test]
     fn a_set_of_another_kind_under_our_name_is_replaced_behind_the_shield() {
         let mut actual = Actual::committed(&ruleset("a", SetKind::Nets(Family::V4), &["10.0.0.0/8"]));
-        actual.sets.insert("a".into(), None);
+        actual.sets.insert("a".into(), ActualSet::Unknown);
         let wanted = ruleset("a", SetKind::Nets(Family::V4), &["10.0.0.0/8"]);
         assert_eq!(
             words(&plan(&actual, &wanted, Begin::Whole)),
