@@ -53,6 +53,8 @@ impl<M: StateMachine> Driver<M> {
         };
         self.replica.abandon();
         self.refuse_queued();
+        // Closed before anyone is told, so that whoever was told hears `Stopped` from then on.
+        drop(self.inputs);
         match &reason {
             StopReason::Requested => drop(self.replica),
             StopReason::Failed(error) => {
@@ -134,7 +136,7 @@ impl<M: StateMachine> Driver<M> {
     }
 
     /// What is still queued was never seen by raft.
-    fn refuse_queued(&mut self) {
+    fn refuse_queued(&self) {
         while let Ok(input) = self.inputs.try_recv() {
             match input {
                 Input::Propose { waiter, .. } => proposals::answer(waiter, Err(ProposeError::Stopped)),
@@ -142,5 +144,127 @@ impl<M: StateMachine> Driver<M> {
                 Input::Stop => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use crate::{
+        COMMAND_BYTES_MAX, Config, Raft,
+        error::{ProposeError, ReadError, StopReason},
+        map::Map,
+        start,
+    };
+
+    fn member(folder: &TempDir) -> Raft {
+        start(Config::new(1, folder.path()), Map::open(folder.path())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_lone_member_serves_at_once_and_after_a_restart() {
+        let folder = TempDir::new().unwrap();
+        let raft = member(&folder);
+        assert_eq!(raft.propose(b"a=1".to_vec()).await, Ok(Vec::new()));
+        assert_eq!(raft.propose(b"a=2".to_vec()).await, Ok(b"1".to_vec()));
+        assert_eq!(raft.read_index().await, Ok(4));
+        assert!(raft.status().is_leader());
+        raft.stop().await;
+        assert_eq!(raft.propose(b"a=3".to_vec()).await, Err(ProposeError::Stopped));
+        assert_eq!(raft.read_index().await, Err(ReadError::Stopped));
+        assert_eq!(raft.stopped().await, StopReason::Requested);
+
+        let raft = member(&folder);
+        assert_eq!(raft.propose(b"a=3".to_vec()).await, Ok(b"2".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn commands_proposed_together_are_answered_each_with_its_own_outcome() {
+        let folder = TempDir::new().unwrap();
+        let raft = member(&folder);
+        for round in 0..5 {
+            let waiting: Vec<_> = (0..200)
+                .map(|key| {
+                    let raft = raft.clone();
+                    tokio::spawn(
+                        async move { raft.propose(format!("{key}={key}-{round}").into_bytes()).await },
+                    )
+                })
+                .collect();
+            for (key, answer) in waiting.into_iter().enumerate() {
+                let before = if round == 0 { String::new() } else { format!("{key}-{}", round - 1) };
+                assert_eq!(answer.await.unwrap(), Ok(before.into_bytes()));
+            }
+        }
+        let status = raft.status();
+        assert_eq!((status.applied, status.commit), (2 + 5 * 200, 2 + 5 * 200));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_could_not_be_applied_is_refused_at_the_door() {
+        let folder = TempDir::new().unwrap();
+        let raft = member(&folder);
+        let large = vec![b'='; COMMAND_BYTES_MAX + 1];
+        let (size, limit) = (COMMAND_BYTES_MAX + 1, COMMAND_BYTES_MAX);
+        assert_eq!(raft.propose(large).await, Err(ProposeError::TooLarge { size, limit }));
+        let refused = raft.propose(b"no equals sign".to_vec()).await;
+        assert!(matches!(refused, Err(ProposeError::Invalid { .. })), "{refused:?}");
+        assert_eq!(raft.read_index().await, Ok(2), "neither reached the log");
+    }
+
+    #[tokio::test]
+    async fn the_largest_command_passes() {
+        let folder = TempDir::new().unwrap();
+        let raft = member(&folder);
+        assert_eq!(raft.propose(vec![b'='; COMMAND_BYTES_MAX]).await, Ok(Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_state_that_fails_stops_everything_and_says_so() {
+        let folder = TempDir::new().unwrap();
+        let config = Config::new(1, folder.path());
+        let raft = start(config, Map::open(folder.path()).failing_at(4)).unwrap();
+        assert_eq!(raft.propose(b"a=1".to_vec()).await, Ok(Vec::new()));
+
+        assert_eq!(raft.propose(b"a=2".to_vec()).await, Err(ProposeError::Uncertain), "it is in the log");
+
+        let StopReason::Failed(reason) = raft.stopped().await else { panic!("a reason") };
+        assert_eq!(reason, "injected: the state's disk failed at entry 4");
+        assert_eq!(raft.propose(b"a=3".to_vec()).await, Err(ProposeError::Stopped));
+        assert_eq!(raft.read_index().await, Err(ReadError::Stopped));
+        raft.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_log_is_cut_behind_what_was_exported() {
+        let folder = TempDir::new().unwrap();
+        let config = Config { checkpoint_entries: 20, retained_entries: 5, ..Config::new(1, folder.path()) };
+        let raft = start(config, Map::open(folder.path())).unwrap();
+        for turn in 0..30 {
+            raft.propose(format!("a={turn}").into_bytes()).await.unwrap();
+        }
+
+        let status = raft.wait_status(|status| status.first > 2).await.unwrap();
+
+        // Entry 22 was in the state when the checkpoint began at the latest.
+        assert!(status.first >= 22 - 5, "{status:?}");
+        assert_eq!(raft.propose(b"a=x".to_vec()).await, Ok(b"29".to_vec()));
+        raft.stop().await;
+        let raft = member(&folder);
+        assert_eq!(raft.propose(b"a=y".to_vec()).await, Ok(b"x".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_member_nobody_holds_ends_and_gives_its_files_back() {
+        let folder = TempDir::new().unwrap();
+        let raft = member(&folder);
+        raft.propose(b"a=1".to_vec()).await.unwrap();
+        let mut stopped = raft.stopped.clone();
+        drop(raft);
+
+        stopped.wait_for(Option::is_some).await.unwrap();
+
+        assert_eq!(member(&folder).propose(b"a=2".to_vec()).await, Ok(b"1".to_vec()));
     }
 }

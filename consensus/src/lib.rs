@@ -2,6 +2,8 @@
 
 mod checkpoint;
 mod config;
+#[cfg(test)]
+mod damage;
 mod driver;
 mod error;
 mod handle;

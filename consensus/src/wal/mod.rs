@@ -17,6 +17,8 @@ use protobuf::Message;
 use raft::eraftpb::Entry;
 use raft_engine::{Command, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
+#[cfg(test)]
+pub(crate) use files::Faults;
 pub(crate) use files::WalFiles;
 
 use crate::panics;
