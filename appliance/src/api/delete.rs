@@ -88,11 +88,80 @@ fn node_of(endpoint: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::api::harness::{Harness, endpoint, policy};
 
     #[test]
     fn the_node_of_an_endpoint_is_read_from_what_is_stored() {
         assert_eq!(node_of(br#"{"metadata":{},"spec":{"node":"n1","x":1}}"#).as_deref(), Some("n1"));
         assert_eq!(node_of(b"{}"), None);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_object_is_named_by_uid_and_gone() {
+        let api = Harness::start().await;
+        let uid = api.post("hostendpoints", endpoint("a")).await.value()["metadata"]["uid"].clone();
+        let deleted = api.delete("hostendpoints/a", json!({"propagationPolicy": "Background"})).await;
+        assert_eq!(deleted.code, 200);
+        assert_eq!(deleted.value()["status"], "Success");
+        assert_eq!(
+            deleted.value()["details"],
+            json!({"name": "a", "group": "projectcalico.org", "kind": "hostendpoints", "uid": uid})
+        );
+        assert_eq!(api.get("hostendpoints/a").await.code, 404);
+        assert_eq!(api.delete("hostendpoints/a", json!({})).await.code, 404);
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_in_the_body_deletes_nothing() {
+        let api = Harness::start().await;
+        api.post("hostendpoints", endpoint("a")).await;
+        assert_eq!(api.delete("hostendpoints/a", json!({"dryRun": ["All"]})).await.code, 200);
+        assert_eq!(api.send("DELETE", "hostendpoints/a?dryRun=All", &[], "").await.code, 200);
+        assert_eq!(api.get("hostendpoints/a").await.code, 200);
+    }
+
+    #[tokio::test]
+    async fn preconditions_hold_or_nothing_goes() {
+        let api = Harness::start().await;
+        let created = api.post("hostendpoints", endpoint("a")).await;
+        for wrong in [json!({"uid": "another"}), json!({"resourceVersion": "1"})] {
+            let refused = api.delete("hostendpoints/a", json!({ "preconditions": wrong })).await;
+            assert_eq!(refused.value()["reason"], "Conflict");
+        }
+        let right = json!({"uid": created.value()["metadata"]["uid"], "resourceVersion": created.version()});
+        assert_eq!(api.delete("hostendpoints/a", json!({ "preconditions": right })).await.code, 200);
+    }
+
+    #[tokio::test]
+    async fn a_tier_goes_when_it_is_empty_and_ours_never() {
+        let api = Harness::start().await;
+        api.post("tiers", json!({"metadata": {"name": "ops"}, "spec": {"order": 5}})).await;
+        api.post("globalnetworkpolicies", policy("p", "ops")).await;
+        assert_eq!(
+            api.delete("tiers/ops", json!({})).await.summary(),
+            "403 Forbidden: tiers.projectcalico.org \"ops\" is forbidden: operation delete is not supported on ops: Cannot delete a non-empty tier"
+        );
+        api.delete("globalnetworkpolicies/p", json!({})).await;
+        assert_eq!(api.delete("tiers/ops", json!({})).await.code, 200);
+        assert_eq!(
+            api.delete("tiers/default", json!({})).await.summary(),
+            "403 Forbidden: tiers.projectcalico.org \"default\" is forbidden: operation Delete is not supported on default: Cannot delete default tier"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_node_takes_its_endpoints_along() {
+        let api = Harness::start().await;
+        api.post("nodes", json!({"metadata": {"name": "n1"}})).await;
+        api.post("hostendpoints", endpoint("mine")).await;
+        let mut other = endpoint("other");
+        other["spec"]["node"] = "n2".into();
+        api.post("hostendpoints", other).await;
+        assert_eq!(api.delete("nodes/n1", json!({})).await.code, 200);
+        assert_eq!(api.get("hostendpoints/mine").await.code, 404);
+        assert_eq!(api.get("hostendpoints/other").await.code, 200);
     }
 }

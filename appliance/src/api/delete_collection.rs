@@ -33,3 +33,34 @@ pub(crate) async fn delete_collection(api: &Api, call: &Call<'_>, scope: &Scope,
     let body = renderer.list(scope.kind, revision, &gone)?;
     Ok(answer(StatusCode::OK, renderer.representation.format, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::api::harness::{Harness, endpoint};
+
+    #[tokio::test]
+    async fn what_is_selected_goes_and_the_rest_stays() {
+        let api = Harness::start().await;
+        for name in ["a", "b"] {
+            api.post("hostendpoints", endpoint(name)).await;
+        }
+        let mut other = endpoint("c");
+        other["metadata"]["labels"] = json!({"app": "db"});
+        api.post("hostendpoints", other).await;
+        let gone = api.send("DELETE", "hostendpoints?labelSelector=app%3Dweb", &[], "").await;
+        assert_eq!(gone.code, 200);
+        assert_eq!(gone.value()["items"].as_array().map(Vec::len), Some(2));
+        let left = api.get("hostendpoints").await.value();
+        assert_eq!(left["items"][0]["metadata"]["name"], "c");
+        assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[tokio::test]
+    async fn protected_objects_end_the_work() {
+        let api = Harness::start().await;
+        assert_eq!(api.send("DELETE", "tiers", &[], "").await.code, 403);
+        assert_eq!(api.get("tiers/default").await.code, 200);
+    }
+}

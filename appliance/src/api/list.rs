@@ -63,3 +63,82 @@ pub(crate) fn selected(selection: &Selection, key: &Key, record: &Record) -> boo
             .and_then(ResourceKey::parse)
             .is_some_and(|key| selection.matches(key.namespace.as_deref(), &key.name, &record.value))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::api::harness::{Harness, Reply, endpoint, policy};
+
+    fn names(reply: &Reply) -> Vec<Value> {
+        reply.value()["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|item| item["metadata"]["name"].clone())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_list_is_one_revision_in_order() {
+        let api = Harness::start().await;
+        assert_eq!(names(&api.get("hostendpoints").await), [] as [Value; 0]);
+        for name in ["b", "a", "b.c"] {
+            api.post("hostendpoints", endpoint(name)).await;
+        }
+        let list = api.get("hostendpoints?limit=1").await;
+        assert_eq!(names(&list), ["a", "b", "b.c"]);
+        assert_eq!(list.value()["kind"], "HostEndpointList");
+        let newest = api.get("hostendpoints/b.c").await.version();
+        assert_eq!(list.version(), newest);
+    }
+
+    #[tokio::test]
+    async fn selectors_pick() {
+        let api = Harness::start().await;
+        for name in ["a", "ab"] {
+            api.post("hostendpoints", endpoint(name)).await;
+        }
+        api.post("globalnetworkpolicies", policy("p", "default")).await;
+        for (query, expected) in [
+            ("hostendpoints?fieldSelector=metadata.name%3Da", vec!["a"]),
+            ("hostendpoints?fieldSelector=metadata.name!%3Da", vec!["ab"]),
+            ("hostendpoints?labelSelector=app%3Dweb", vec!["a", "ab"]),
+            ("hostendpoints?labelSelector=app%3Ddb", vec![]),
+            ("globalnetworkpolicies?fieldSelector=spec.tier%3Ddefault", vec!["p"]),
+            ("globalnetworkpolicies?fieldSelector=spec.tier%3Dother", vec![]),
+        ] {
+            assert_eq!(names(&api.get(query).await), expected, "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_version_is_met_or_refused() {
+        let api = Harness::start().await;
+        let now = api.get("tiers").await.version();
+        for query in ["resourceVersion=0", &format!("resourceVersion={now}&resourceVersionMatch=Exact")] {
+            assert_eq!(api.get(&format!("tiers?{query}")).await.code, 200, "{query}");
+        }
+        api.post("hostendpoints", endpoint("a")).await;
+        let exact = api.get(&format!("tiers?resourceVersion={now}&resourceVersionMatch=Exact")).await;
+        assert_eq!(exact.value()["reason"], "Expired");
+    }
+
+    #[tokio::test]
+    async fn tables_and_metadata_are_lists_too() {
+        let api = Harness::start().await;
+        api.post("hostendpoints", endpoint("a")).await;
+        let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+        let table = api.send("GET", "hostendpoints", &table, "").await.value();
+        assert_eq!(table["rows"][0]["cells"], json!(["a", "n1", "eth0"]));
+        let metadata = [("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")];
+        let list = api.send("GET", "hostendpoints", &metadata, "").await.value();
+        assert_eq!(list["kind"], "PartialObjectMetadataList");
+        assert_eq!(list["items"][0].get("spec"), None);
+        let html = api.send("GET", "hostendpoints", &[("accept", "text/html")], "").await;
+        assert_eq!(
+            html.summary(),
+            "406 NotAcceptable: only the following media types are accepted: application/json, application/yaml"
+        );
+    }
+}

@@ -12,12 +12,15 @@ mod delete;
 mod delete_collection;
 mod discovery;
 mod get;
+#[cfg(test)]
+mod harness;
 mod health;
 mod incoming;
 mod list;
 pub(crate) mod load;
 mod options;
 mod patch;
+mod protobuf;
 pub(crate) mod registry;
 mod replace;
 mod representation;
@@ -116,8 +119,8 @@ impl Api {
         }
         call.refuse_impersonation()?;
         match target.map_err(|unroutable| Refusal::from(*unroutable))? {
-            Target::Probe(_) | Target::Metrics => health::metrics(self, call),
-            Target::Version => discovery::version(call),
+            Target::Probe(_) | Target::Metrics => health::metrics(self),
+            Target::Version => discovery::version(),
             Target::CoreVersions => discovery::core_versions(call),
             Target::Groups => discovery::groups(call),
             Target::Group(group) => discovery::group(group),

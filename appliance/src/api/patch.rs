@@ -111,3 +111,90 @@ fn refuse_patch(key: &ResourceKey, error: &PatchError) -> Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::api::harness::{Harness, endpoint, policy};
+
+    const OPERATIONS: (&str, &str) = ("content-type", "application/json-patch+json");
+
+    #[tokio::test]
+    async fn a_merge_changes_what_it_names() {
+        let api = Harness::start().await;
+        let created = api.post("hostendpoints", endpoint("a")).await;
+        let patch = json!({"metadata": {"labels": {"app": null, "b": "c"}}});
+        let patched = api.merge("hostendpoints/a", patch.clone()).await;
+        assert_eq!(patched.code, 200, "{}", patched.summary());
+        assert_eq!(patched.value()["metadata"]["labels"], json!({"b": "c"}));
+        assert_eq!(patched.value()["metadata"]["generation"], 1);
+        assert_ne!(patched.version(), created.version());
+        let again = api.merge("hostendpoints/a", patch).await;
+        assert_eq!(again.value(), patched.value(), "nothing changes, so nothing is written");
+    }
+
+    #[tokio::test]
+    async fn operations_are_done_in_order_or_not_at_all() {
+        let api = Harness::start().await;
+        api.post("hostendpoints", endpoint("a")).await;
+        let operations = json!([{"op": "test", "path": "/spec/node", "value": "n1"},
+            {"op": "replace", "path": "/spec/interfaceName", "value": "eth9"}]);
+        let patched = api.send("PATCH", "hostendpoints/a", &[OPERATIONS], operations.to_string()).await;
+        assert_eq!(patched.value()["spec"]["interfaceName"], "eth9");
+        let failing = json!([{"op": "test", "path": "/spec/node", "value": "n2"}]);
+        let refused = api.send("PATCH", "hostendpoints/a", &[OPERATIONS], failing.to_string()).await;
+        assert_eq!(refused.code, 422);
+        let malformed = api.send("PATCH", "hostendpoints/a", &[OPERATIONS], "{}").await;
+        assert_eq!(malformed.code, 400);
+    }
+
+    #[tokio::test]
+    async fn a_version_in_the_patch_is_a_precondition() {
+        let api = Harness::start().await;
+        let created = api.post("hostendpoints", endpoint("a")).await;
+        let at = |version: &str| json!({"metadata": {"resourceVersion": version, "labels": {"x": "y"}}});
+        assert_eq!(api.merge("hostendpoints/a", at("1")).await.code, 409);
+        assert_eq!(api.merge("hostendpoints/a", at(&created.version())).await.code, 200);
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_patched_is_refused() {
+        let api = Harness::start().await;
+        api.post("globalnetworkpolicies", policy("p", "default")).await;
+        let path = "globalnetworkpolicies/p";
+        assert_eq!(api.merge("hostendpoints/none", json!({})).await.code, 404);
+        assert_eq!(api.merge(path, json!({"spec": {"tier": "nowhere"}})).await.code, 422);
+        assert_eq!(api.merge(path, json!({"metadata": {"name": "q"}})).await.code, 400);
+        assert_eq!(api.merge(path, json!([])).await.code, 400);
+        assert_eq!(api.merge(&format!("{path}?force=true"), json!({})).await.code, 422);
+        for kind in
+            ["application/strategic-merge-patch+json", "application/apply-patch+yaml", "application/json"]
+        {
+            let refused = api.send("PATCH", path, &[("content-type", kind)], "{}").await;
+            assert_eq!(refused.code, 415, "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_patches_nothing() {
+        let api = Harness::start().await;
+        let created = api.post("hostendpoints", endpoint("a")).await;
+        let dry = api.merge("hostendpoints/a?dryRun=All", json!({"metadata": {"labels": {"x": "y"}}})).await;
+        assert_eq!(dry.value()["metadata"]["labels"]["x"], "y");
+        assert_eq!(api.get("hostendpoints/a").await.value(), created.value());
+    }
+
+    #[tokio::test]
+    async fn patches_of_many_clients_are_all_applied() {
+        let api = Harness::start().await;
+        api.post("hostendpoints", endpoint("a")).await;
+        let patches = (0..4)
+            .map(|i| api.merge("hostendpoints/a", json!({"metadata": {"labels": {(format!("l{i}")): "x"}}})));
+        for reply in futures_util::future::join_all(patches).await {
+            assert_eq!(reply.code, 200, "{}", reply.summary());
+        }
+        let labels = api.get("hostendpoints/a").await.value()["metadata"]["labels"].clone();
+        assert_eq!(labels.as_object().map(serde_json::Map::len), Some(5), "{labels}");
+    }
+}

@@ -47,3 +47,79 @@ fn same_version(resource: &AnyResource, current: &Current) -> Result<(), Refusal
         Some(_) => Err(Status::conflict(kind, name).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::api::harness::{Harness, endpoint};
+
+    #[tokio::test]
+    async fn what_the_client_saw_is_replaced() {
+        let api = Harness::start().await;
+        let mut object = api.post("hostendpoints", endpoint("a")).await.value();
+        object["spec"]["interfaceName"] = "eth1".into();
+        let replaced = api.put("hostendpoints/a", object.clone()).await;
+        assert_eq!(replaced.code, 200, "{}", replaced.summary());
+        assert_eq!(replaced.value()["metadata"]["generation"], 2);
+        assert_eq!(replaced.value()["metadata"]["uid"], object["metadata"]["uid"]);
+        assert_eq!(
+            api.put("hostendpoints/a", object).await.summary(),
+            "409 Conflict: Operation cannot be fulfilled on hostendpoints.projectcalico.org \"a\": the object has been modified; please apply your changes to the latest version and try again"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_replace_that_changes_nothing_writes_nothing() {
+        let api = Harness::start().await;
+        let created = api.post("hostendpoints", endpoint("a")).await;
+        let replaced = api.put("hostendpoints/a", created.value()).await;
+        assert_eq!(replaced.code, 200);
+        assert_eq!(replaced.value(), created.value());
+        assert_eq!(api.get("hostendpoints").await.version(), created.version());
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_replaced_is_refused() {
+        let api = Harness::start().await;
+        let created = api.post("hostendpoints", endpoint("a")).await.value();
+        let mut stranger = created.clone();
+        stranger["metadata"]["uid"] = "another".into();
+        for (path, body, expected) in [
+            (
+                "hostendpoints/a",
+                endpoint("a"),
+                "422 Invalid: HostEndpoint.projectcalico.org \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+            ),
+            (
+                "hostendpoints/b",
+                endpoint("b"),
+                "404 NotFound: hostendpoints.projectcalico.org \"b\" not found",
+            ),
+            (
+                "hostendpoints/b",
+                endpoint("a"),
+                "400 BadRequest: the name of the object (a) does not match the name on the URL (b)",
+            ),
+            (
+                "profiles/projectcalico-default-allow",
+                json!({"metadata": {"name": "projectcalico-default-allow"}}),
+                "403 Forbidden: profiles.projectcalico.org \"projectcalico-default-allow\" is forbidden: operation Update is not supported on projectcalico-default-allow: The profile \"projectcalico-default-allow\" is a default provided by Calico and cannot be updated",
+            ),
+        ] {
+            assert_eq!(api.put(path, body).await.summary(), expected);
+        }
+        assert_eq!(api.put("hostendpoints/a", stranger).await.code, 409);
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_replaces_nothing() {
+        let api = Harness::start().await;
+        let created = api.post("hostendpoints", endpoint("a")).await;
+        let mut object = created.value();
+        object["spec"]["interfaceName"] = "eth1".into();
+        let dry = api.put("hostendpoints/a?dryRun=All", object).await;
+        assert_eq!((dry.code, &dry.value()["spec"]["interfaceName"]), (200, &json!("eth1")));
+        assert_eq!(api.get("hostendpoints/a").await.value(), created.value());
+    }
+}

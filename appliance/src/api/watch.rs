@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A watcher that reads slowly costs nothing while it sleeps: events are taken from the store when the connection
-//! asks for them. Should it fall out of the store's live buffer, it is resumed from history where it stopped; only
-//! when that is compacted does it hear 410. Nothing is kept per watcher but one batch.
+//! asks for them, and nothing is kept per watcher but one batch. Should it fall so far behind that the store closes
+//! it, it hears 410 too: listing anew is cheaper than reading on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,7 +192,8 @@ impl Stream {
                 (self.bookmark(&watcher), Phase::Ended)
             }
             Wake::Closed(WatchClosed::TooSlow { delivered }) => {
-                (Vec::new(), self.live_after(delivered, Vec::new()))
+                let current = self.registry.reader().revision();
+                (error(&expired(delivered.0, current.0)), Phase::Ended)
             }
             Wake::Closed(WatchClosed::Compacted { delivered, compacted }) => {
                 (error(&expired(delivered.0, compacted.0)), Phase::Ended)
@@ -254,4 +255,145 @@ impl Stream {
 fn error(status: &Status) -> Vec<u8> {
     // A status is strings and numbers; there is nothing in it that JSON could refuse.
     line("ERROR", &serde_json::to_vec(status).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::api::harness::{Harness, endpoint, policy};
+
+    #[tokio::test]
+    async fn a_watch_from_nowhere_begins_with_what_is_there() {
+        let api = Harness::start().await;
+        let a = api.post("hostendpoints", endpoint("a")).await.version();
+        for query in ["watch=1", "watch=true&resourceVersion=0"] {
+            let mut events = api.watch(&format!("hostendpoints?{query}")).await;
+            assert_eq!(events.brief().await, format!("ADDED a@{a}"), "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_change_comes_once_and_in_order() {
+        let api = Harness::start().await;
+        let start = api.get("hostendpoints").await.version();
+        let mut live = api.watch(&format!("hostendpoints?watch=1&resourceVersion={start}")).await;
+        let a = api.post("hostendpoints", endpoint("a")).await.version();
+        assert_eq!(live.brief().await, format!("ADDED a@{a}"));
+        let patched =
+            api.merge("hostendpoints/a", json!({"metadata": {"labels": {"x": "y"}}})).await.version();
+        api.post("tiers", json!({"metadata": {"name": "elsewhere"}})).await;
+        api.delete("hostendpoints/a", json!({})).await;
+        let gone = api.get("hostendpoints").await.version();
+        let mut replayed = api.watch(&format!("hostendpoints?watch=1&resourceVersion={a}")).await;
+        for events in [&mut live, &mut replayed] {
+            assert_eq!(events.brief().await, format!("MODIFIED a@{patched}"));
+            assert_eq!(events.brief().await, format!("DELETED a@{gone}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn coming_into_view_is_added_and_leaving_it_deleted() {
+        let api = Harness::start().await;
+        let mut events = api.watch("hostendpoints?watch=1&labelSelector=app%3Dweb").await;
+        let a = api.post("hostendpoints", endpoint("a")).await.version();
+        assert_eq!(events.brief().await, format!("ADDED a@{a}"));
+        let left =
+            api.merge("hostendpoints/a", json!({"metadata": {"labels": {"app": "db"}}})).await.version();
+        let event = events.next().await.expect("an event");
+        assert_eq!(
+            (&event["type"], &event["object"]["metadata"]["resourceVersion"]),
+            (&json!("DELETED"), &json!(left))
+        );
+        assert_eq!(event["object"]["metadata"]["labels"]["app"], "web", "its last state in view");
+        let back =
+            api.merge("hostendpoints/a", json!({"metadata": {"labels": {"app": "web"}}})).await.version();
+        assert_eq!(events.brief().await, format!("ADDED a@{back}"));
+    }
+
+    #[tokio::test]
+    async fn a_watch_of_one_name_sees_no_other() {
+        let api = Harness::start().await;
+        let mut events = api.watch("hostendpoints?watch=1&fieldSelector=metadata.name%3Da").await;
+        api.post("hostendpoints", endpoint("ab")).await;
+        let a = api.post("hostendpoints", endpoint("a")).await.version();
+        assert_eq!(events.brief().await, format!("ADDED a@{a}"));
+    }
+
+    #[tokio::test]
+    async fn policies_are_watched_by_tier() {
+        let api = Harness::start().await;
+        api.post("tiers", json!({"metadata": {"name": "ops"}})).await;
+        let mut events = api.watch("globalnetworkpolicies?watch=1&fieldSelector=spec.tier%3Dops").await;
+        api.post("globalnetworkpolicies", policy("p", "default")).await;
+        let moved = api.merge("globalnetworkpolicies/p", json!({"spec": {"tier": "ops"}})).await;
+        assert_eq!(moved.code, 200, "{}", moved.summary());
+        assert_eq!(events.brief().await, format!("ADDED p@{}", moved.version()));
+    }
+
+    #[tokio::test]
+    async fn a_streamed_list_says_where_it_ends() {
+        let api = Harness::start().await;
+        let a = api.post("hostendpoints", endpoint("a")).await.version();
+        let query =
+            "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+        let mut events = api.watch(&format!("hostendpoints?{query}")).await;
+        assert_eq!(events.brief().await, format!("ADDED a@{a}"));
+        let end = events.next().await.expect("a bookmark");
+        assert_eq!(end["type"], "BOOKMARK");
+        assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+        assert_eq!(end["object"]["metadata"]["resourceVersion"], a);
+        let refused = api.get("hostendpoints?watch=1&sendInitialEvents=true").await;
+        assert_eq!(refused.code, 422);
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_with_a_bookmark_at_its_time() {
+        let api = Harness::start().await;
+        let now = api.post("tiers", json!({"metadata": {"name": "t"}})).await.version();
+        let query = format!("watch=1&resourceVersion={now}&timeoutSeconds=1&allowWatchBookmarks=true");
+        let mut events = api.watch(&format!("hostendpoints?{query}")).await;
+        assert_eq!(events.brief().await, format!("BOOKMARK @{now}"));
+        assert_eq!(events.brief().await, "end");
+    }
+
+    #[tokio::test]
+    async fn shutdown_ends_watches() {
+        let api = Harness::start().await;
+        let mut events = api.watch("hostendpoints?watch=1").await;
+        assert_eq!(api.load.watches(), 1);
+        api.shutdown.fire();
+        assert_eq!(events.brief().await, "end");
+        drop(events);
+        assert_eq!(api.load.watches(), 0);
+    }
+
+    #[tokio::test]
+    async fn history_that_is_gone_is_expired() {
+        let api = Harness::start().await;
+        for name in ["a", "b"] {
+            api.post("hostendpoints", endpoint(name)).await;
+        }
+        let before = api.api.registry().reader().revision();
+        let compact = appliance_storage::Command::Compact { before };
+        api.raft.propose(compact.encode()).await.expect("compacts");
+        let mut events = api.watch("hostendpoints?watch=1&resourceVersion=1").await;
+        let event = events.next().await.expect("an error");
+        assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+        assert_eq!(event["object"]["reason"], "Expired");
+        assert_eq!(events.brief().await, "end");
+    }
+
+    #[tokio::test]
+    async fn events_can_be_tables() {
+        let api = Harness::start().await;
+        api.post("hostendpoints", endpoint("a")).await;
+        let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+        let reply = api.send("GET", "hostendpoints?watch=1&timeoutSeconds=1", &accept, "").await;
+        let event = reply.value();
+        assert_eq!(event["object"]["kind"], "Table");
+        assert_eq!(event["object"]["rows"][0]["cells"], json!(["a", "n1", "eth0"]));
+        let yaml = api.send("GET", "hostendpoints?watch=1", &[("accept", "application/yaml")], "").await;
+        assert_eq!(yaml.code, 406);
+    }
 }

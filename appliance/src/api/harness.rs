@@ -1,0 +1,229 @@
+//! For tests: the API over a real store and a real log in a temporary directory, and a client without a network.
+//!
+//! Tests speak to [`Api::respond`] as the listeners do, so everything but the sockets is the real thing.
+
+use std::sync::Arc;
+
+use appliance_consensus::Raft;
+use appliance_resources::{AnyResource, Unknown};
+use appliance_storage::{Store, StoreOptions};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+use super::body::ApiBody;
+use super::caller::{Caller, Identity, Role};
+use super::load::Load;
+use super::{Api, ApiOptions};
+use crate::metrics::Metrics;
+use crate::shutdown::{self, Trigger};
+
+/// A node's API, with the objects every cluster has.
+pub(crate) struct Harness {
+    pub(crate) api: Arc<Api>,
+    pub(crate) raft: Raft,
+    pub(crate) load: Arc<Load>,
+    pub(crate) shutdown: Trigger,
+    caller: Caller,
+    _dir: Arc<TempDir>,
+}
+
+/// One answer, read whole.
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn value(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("{error} in {} {:?}", self.code, String::from_utf8_lossy(&self.body))
+        })
+    }
+
+    /// `409 AlreadyExists: message`, or `201` alone.
+    pub(crate) fn summary(&self) -> String {
+        let value = self.value();
+        match value["reason"].as_str() {
+            Some(reason) => format!("{} {reason}: {}", self.code, value["message"].as_str().unwrap_or("")),
+            None => self.code.to_string(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> String {
+        self.value()["metadata"]["resourceVersion"].as_str().expect("a version").to_owned()
+    }
+}
+
+/// The answer to a watch, read event by event.
+pub(crate) struct Events {
+    body: ApiBody,
+    buffered: Vec<u8>,
+}
+
+impl Events {
+    /// The next event; `None` when the stream has ended.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffered.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffered.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).expect("an event is a JSON line"));
+            }
+            let frame = self.body.frame().await?.expect("frames do not fail");
+            self.buffered.extend_from_slice(frame.data_ref().expect("data"));
+        }
+    }
+
+    /// The next event as `TYPE name@revision`.
+    pub(crate) async fn brief(&mut self) -> String {
+        let Some(event) = self.next().await else { return "end".to_owned() };
+        let (object, metadata) = (&event["object"], &event["object"]["metadata"]);
+        let about = metadata["name"].as_str().or(object["reason"].as_str()).unwrap_or("");
+        let kind = event["type"].as_str().expect("a type");
+        match metadata["resourceVersion"].as_str() {
+            Some(version) => format!("{kind} {about}@{version}"),
+            None => format!("{kind} {about}"),
+        }
+    }
+}
+
+impl Harness {
+    pub(crate) async fn start() -> Harness {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::default() };
+        let store = Store::open(&dir.path().join("store"), options).expect("the store opens");
+        let reader = store.reader();
+        let config = appliance_consensus::Config::new(1, dir.path());
+        let raft = appliance_consensus::start(config, store).expect("raft starts");
+        let (trigger, shutdown) = shutdown::channel();
+        let load = Arc::new(Load::default());
+        let options = ApiOptions {
+            node_name: "n1".to_owned(),
+            metrics: Metrics::new(Box::new(Vec::new)),
+            load: load.clone(),
+            shutdown,
+        };
+        let identity = Identity::User { name: "root".to_owned(), role: Role::Admin };
+        let harness = Harness {
+            api: Api::new(raft.clone(), reader, options),
+            raft,
+            load,
+            shutdown: trigger,
+            caller: Caller { identity, address: "unix:0".to_owned() },
+            _dir: Arc::new(dir),
+        };
+        harness.bootstrap().await;
+        harness
+    }
+
+    async fn bootstrap(&self) {
+        for object in [
+            json!({"kind": "Tier", "metadata": {"name": "default"},
+                "spec": {"order": 1_000_000, "defaultAction": "Deny"}}),
+            json!({"kind": "Profile", "metadata": {"name": "projectcalico-default-allow"}}),
+            json!({"kind": "ClusterInformation", "metadata": {"name": "default"}}),
+        ] {
+            let mut object = object;
+            object["apiVersion"] = "projectcalico.org/v3".into();
+            let decoded = AnyResource::from_value(object, Unknown::Refuse).expect("decodes");
+            let author = self.caller.author("bootstrap", OffsetDateTime::now_utc());
+            self.api.registry().create(author, decoded.resource, false).await.expect("is created");
+        }
+    }
+
+    /// The same API, asked by someone else.
+    pub(crate) fn as_role(&self, name: &str, role: Role) -> Harness {
+        self.asked_by(Identity::User { name: name.to_owned(), role })
+    }
+
+    /// The same API, asked by nobody we know.
+    pub(crate) fn anonymous(&self) -> Harness {
+        self.asked_by(Identity::Anonymous)
+    }
+
+    fn asked_by(&self, identity: Identity) -> Harness {
+        Harness {
+            api: self.api.clone(),
+            raft: self.raft.clone(),
+            load: self.load.clone(),
+            shutdown: shutdown::channel().0,
+            caller: Caller { identity, address: "192.0.2.1".to_owned() },
+            _dir: self._dir.clone(),
+        }
+    }
+
+    /// Sends any request. A path that does not begin with `/` is one of `projectcalico.org/v3`.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
+        let (head, body) = self.open(method, path, headers, body.into()).await.into_parts();
+        let body = body.collect().await.expect("bodies do not fail").to_bytes();
+        Reply { code: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    async fn open(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> http::Response<ApiBody> {
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/apis/projectcalico.org/v3/{path}"),
+        };
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).expect("a request");
+        self.api.respond(self.caller.clone(), request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], Bytes::new()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.send("POST", path, &[], body.to_string()).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
+        self.send("PUT", path, &[], body.to_string()).await
+    }
+
+    pub(crate) async fn merge(&self, path: &str, body: Value) -> Reply {
+        self.send("PATCH", path, &[("content-type", "application/merge-patch+json")], body.to_string()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, body: Value) -> Reply {
+        self.send("DELETE", path, &[], body.to_string()).await
+    }
+
+    /// Opens a watch and expects it to begin.
+    pub(crate) async fn watch(&self, path: &str) -> Events {
+        let response = self.open("GET", path, &[], Bytes::new()).await;
+        assert_eq!(response.status(), 200, "{path}");
+        Events { body: response.into_body(), buffered: Vec::new() }
+    }
+}
+
+/// A host endpoint that is valid.
+pub(crate) fn endpoint(name: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"app": "web"}},
+        "spec": {"node": "n1", "interfaceName": "eth0"}})
+}
+
+/// A policy that is valid.
+pub(crate) fn policy(name: &str, tier: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"tier": tier, "order": 10, "selector": "all()",
+        "ingress": [{"action": "Allow"}], "types": ["Ingress"]}})
+}
