@@ -1,14 +1,38 @@
-//! Calc: from the resources of the cluster to what this node should enforce. (Essay at the end of the work.)
+//! Calc: from the resources of the cluster to what this node should enforce. Pure: no clock, no kernel, no log.
 //!
 //! ```text
-//!  Update ──► Inputs ──┬─ HostEndpoint, WorkloadEndpoint, GlobalNetworkSet ──► IpSets ◄── sets in use ─┐
-//!             (validate)├─ Profile ───► labels to both indexes, rules ──► Profiles                      │
-//!                       ├─ GlobalNetworkPolicy ──► ActivePolicies (× endpoints of this node)            │
-//!                       └─ Tier, FelixConfiguration, Node                                               │
+//!  Update ─► Inputs ─┬─ HostEndpoint, WorkloadEndpoint, GlobalNetworkSet ─► IpSets ◄──── sets in use ───┐
+//!          (validate)├─ Profile ── labels to both indexes, rules to ─► Profiles                         │
+//!                    ├─ GlobalNetworkPolicy ─► ActivePolicies (× the endpoints of this node)            │
+//!                    └─ Tier, FelixConfiguration, Node                                                  │
 //!                                                                                                       │
-//!  flush: settings ► local_endpoints ► policy_resolver (policy_sorter) ► active policies ► their sets ──┘
-//!                                                        └──► Structure, DesiredReport      IpSets ──► sets
+//!  flush:  Settings ─► local_endpoints ─► policy_resolver ─► policies, profiles and sets they need ─────┘
+//!                                                │
+//!                                                └─► Structure + DesiredReport ─┬─► Desired ─► render
+//!                                                        IpSets::snapshot ──────┘
 //! ```
+//!
+//! **State, not history.** Every answer is a function of the resources and interfaces as they are now. Updates may come
+//! in any order, twice, or cut into any flushes; the property test in `tests` delivers them in all those ways. Missing,
+//! deleted, undecodable and invalid are one case, with one exception below.
+//!
+//! **What is large is incremental, what is small is recomputed.** Members of IP sets can be 100,000; each change of a
+//! contributor costs the members it brings, times log n, and the snapshot handed out shares everything else with the
+//! one before (`nft::Elements`). The endpoints of one node and the policies that select them are few; whenever one of
+//! them changes, they are all resolved again, which is simpler than it is slow. Between the two lies the label
+//! index, which finds the few selectors a changed label can concern. If only members changed, `flush` returns the same
+//! `Structure` by identity, and nobody downstream renders or compares a rule.
+//!
+//! **Failing closed.** An endpoint that fails validation is missing, as in Calico: its interface is open, which is why
+//! this is also shouted (a notice to log, a refusal in the report). A policy that fails validation or can not be enforced
+//! is *not* missing: the endpoints it selects are denied, because nobody knows what it would have forbidden. A missing
+//! profile denies in its place. A policy whose selector can not be read selects nobody we could name; it is reported.
+//!
+//! **What waits for later stages.** Workload endpoints contribute addresses and are listed, not policed. Untracked and
+//! pre-DNAT policies are resolved and reported as not enforced. The forward class of each endpoint is in `Desired`.
+//!
+//! *Questions for a reviewer.* Does a new kind of update say what it changes (`Changed`)? Does everything that can be
+//! refused appear in the report? Does a new field of `Desired` depend on anything but current state?
 
 mod active_policies;
 mod cover;
@@ -22,6 +46,8 @@ mod policy_sorter;
 mod profiles;
 mod rule_scanner;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};

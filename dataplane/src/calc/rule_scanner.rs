@@ -196,22 +196,27 @@ fn namespace_selector(namespaces: &Selector) -> Selector {
     }
 }
 
-/// The selector by which a GlobalNetworkPolicy picks its endpoints. One that asks for namespaces or service accounts
-/// can pick only what has them: no host endpoint does.
+/// The selector by which a GlobalNetworkPolicy picks its endpoints. One that asks for namespaces picks only what is in
+/// one, one that asks for service accounts reads `all()` as "all that have one": no host endpoint has either.
 pub(crate) fn policy_selector(main: &str, namespaces: &str, accounts: &str) -> Result<Selector, ScanError> {
-    let mut whole = selector(main)?.unwrap_or_else(Selector::all);
+    let mut parts: Vec<Selector> =
+        selector(main)?.into_iter().filter(|main| *main.expr() != Expr::All).collect();
+    let rewrite = |parts: &mut Vec<Selector>, label| {
+        parts.iter_mut().for_each(|part| *part = part.with_all_as(label));
+    };
     if let Some(namespaces) = selector(namespaces)? {
-        whole = whole
-            .with_all_as(labels::NAMESPACE)
-            .and(namespaces.with_label_prefix(labels::NAMESPACE_PREFIX).with_all_as(labels::NAMESPACE))
-            .and(Selector::has(labels::NAMESPACE));
+        parts.push(namespaces.with_label_prefix(labels::NAMESPACE_PREFIX));
+        rewrite(&mut parts, labels::NAMESPACE);
+        let in_one = Selector::has(labels::NAMESPACE);
+        if parts.last() != Some(&in_one) {
+            parts.push(in_one);
+        }
     }
     if let Some(accounts) = selector(accounts)? {
-        whole = whole
-            .and(accounts.with_label_prefix(labels::SERVICE_ACCOUNT_PREFIX))
-            .with_all_as(labels::SERVICE_ACCOUNT);
+        parts.push(accounts.with_label_prefix(labels::SERVICE_ACCOUNT_PREFIX));
+        rewrite(&mut parts, labels::SERVICE_ACCOUNT);
     }
-    Ok(whole)
+    Ok(parts.into_iter().reduce(Selector::and).unwrap_or_else(Selector::all))
 }
 
 /// A field that holds a selector; blank is none.
@@ -266,9 +271,10 @@ mod tests {
             "a == 'all()'",
             "env == 'prod' || !has(x)",
             "",
-            r#"(a == "all()" && (pcns.env == "prod" || !has(pcns.x)) && has(projectcalico.org/namespace))"#,
+            r#"((a == "all()" && (pcns.env == "prod" || !has(pcns.x))) && has(projectcalico.org/namespace))"#,
         );
         check_policy("all()", "", "team == 'a'", r#"pcsa.team == "a""#);
+        check_policy("", "", "all()", "has(projectcalico.org/serviceaccount)");
     }
 
     #[test]

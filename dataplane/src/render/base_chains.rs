@@ -4,7 +4,7 @@
 //!  prerouting  -305   (untracked policy, later)          output       -305   (untracked policy, later)
 //!  prerouting  -155   (pre-DNAT policy, later)
 //!  input         -5   dispatch by incoming interface     output         -5   dispatch by outgoing interface
-//!  forward       -5   (applyOnForward, later)            postrouting    -5   the same for translated destinations
+//!  forward       -5   (applyOnForward, later)            postrouting  -155   the same for translated destinations
 //! ```
 //!
 //! The three that exist are always there, so that the first endpoint adds an element to a map and not a hook. The
@@ -19,7 +19,9 @@ use crate::nft::{Chain, ChainKind, CtStatus, Expr, Family, Hook, HookPoint, Is, 
 use crate::render::{Lane, Table, lanes, names};
 
 /// Before everybody else who filters at the standard priority 0.
-const PRIORITY: i32 = -5;
+const FILTER: i32 = -5;
+/// Before everybody else who changes marks at the standard priority -150, and before source translation.
+const MANGLE: i32 = -155;
 
 /// Adds the base chains.
 pub(crate) fn render(table: &mut Table<'_>) {
@@ -32,13 +34,13 @@ pub(crate) fn render(table: &mut Table<'_>) {
     let translated =
         if lanes(&table.structure.settings).contains(&Lane::OutDnat) { Lane::OutDnat } else { Lane::Out };
     let postrouting = take_deferred(table).into_iter().chain(dispatch(table, translated)).collect();
-    table.add_chain("input", Chain::base(hook(HookPoint::Input), input));
-    table.add_chain("output", Chain::base(hook(HookPoint::Output), output));
-    table.add_chain("postrouting", Chain::base(hook(HookPoint::Postrouting), postrouting));
+    table.add_chain("input", Chain::base(hook(HookPoint::Input, FILTER), input));
+    table.add_chain("output", Chain::base(hook(HookPoint::Output, FILTER), output));
+    table.add_chain("postrouting", Chain::base(hook(HookPoint::Postrouting, MANGLE), postrouting));
 }
 
-fn hook(point: HookPoint) -> Hook {
-    Hook { kind: ChainKind::Filter, point, priority: PRIORITY }
+fn hook(point: HookPoint, priority: i32) -> Hook {
+    Hook { kind: ChainKind::Filter, point, priority }
 }
 
 /// With `ipv6Support: false` IPv6 is none of our business.

@@ -1,9 +1,39 @@
-//! Render: from `Desired` to the table that enforces it. (Essay at the end of the work.)
+//! Render: from `Desired` to the table that enforces it. Pure: the same `Desired` is always the same table.
+//!
+//! ```text
+//!  input ──► iifname vmap @ep_in ──► ep_<endpoint>_in          known connection? invalid? ──► accept, drop
+//!              │ not in the map                │
+//!              ▼                               ├─ jump failsafe_in      discovery, own ports, failsafes ──► accept
+//!       `*` endpoint's chain, or pass          ├─ jump pi_<policy>      tier by tier ──► accept, drop, or back
+//!                                              ├─ jump ri_<profile>     profile by profile ──► the same
+//!                                              └─ drop
+//! ```
+//!
+//! **One `inet` table for both families.** A rule that looks at addresses is rendered once per family and says which
+//! first; one that does not is rendered once. The base chains, and where the stages still to come will be hooked, are
+//! in `base_chains`.
+//!
+//! **Accept needs no mark, Pass needs one.** A policed interface has one endpoint, so `accept` in a policy's chain is the
+//! end of this hook, and other tables are still asked. Chains of policies are shared by all endpoints; the price is
+//! that Pass, which leaves a tier from inside a policy, needs one bit of the packet mark (`endpoint` explains it). Only
+//! tiers with a Pass rule pay it.
+//!
+//! **Nothing leaks while it changes.** Names say what a thing holds wherever a change of content would not be atomic: a
+//! set that turns from addresses to prefixes, or a list of ranges that is edited, is another set with another name, to
+//! be filled before the rule that uses it is put in force. Rules hold no anonymous interval sets at all.
+//!
+//! **What policy can not close** is in `failsafe`: neighbour discovery (our choice where Calico leaves IPv6 to break,
+//! quirk Q12), the cluster's own ports and members, and the failsafe ports.
+//!
+//! *Questions for a reviewer.* Does a new match hold for both families, and is its "or" an alternative? Can what it
+//! puts in a set change under a fixed name? Is there a golden whose difference shows the change?
 
 mod base_chains;
 mod dispatch;
 mod endpoint;
 mod failsafe;
+#[cfg(test)]
+mod golden;
 mod ip_set;
 mod names;
 mod policy;
@@ -82,8 +112,8 @@ pub fn render(desired: &Desired, options: &RenderOptions) -> Ruleset {
     failsafe::render(&mut table);
     for lane in lanes(&desired.structure.settings).iter().copied() {
         dispatch::render(&mut table, lane);
-        endpoint::render(&mut table, lane);
-        policy::render(&mut table, lane);
+        let asked = endpoint::render(&mut table, lane);
+        policy::render(&mut table, lane, &asked);
     }
     table.ruleset
 }

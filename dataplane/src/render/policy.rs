@@ -4,26 +4,25 @@
 //! one of them counts. A chain that ends without a verdict returns: the next policy is asked. Only chains that some
 //! endpoint asks are rendered.
 
-use std::collections::BTreeSet;
-
 use appliance_resources::Action;
 
-use crate::calc::desired::{Endpoint, EndpointPolicies, Owner, PolicyRule, ProfileRef, Rules, Structure};
+use crate::calc::desired::{Owner, PolicyRule, Rules, Structure};
 use crate::nft::{Chain, Expr, LogLevel, LogPrefix, Rule};
+use crate::render::endpoint::Asked;
 use crate::render::rule::matches;
 use crate::render::{Lane, Table, names};
 
-/// Adds the chains of every policy and profile for one lane.
-pub(crate) fn render(table: &mut Table<'_>, lane: Lane) {
+/// Adds the chains of the policies and profiles that are asked in one lane.
+pub(crate) fn render(table: &mut Table<'_>, lane: Lane, asked: &Asked<'_>) {
     let structure = table.structure;
-    for name in asked(structure, |policies| policies_of(policies, lane)) {
-        if let Some(rules) = structure.policies.get(name) {
+    for name in &asked.policies {
+        if let Some(rules) = structure.policies.get(*name) {
             let chain = chain(table, lane, rules, Level::Tier);
             table.add_chain(names::policy(lane, name), chain);
         }
     }
-    for name in asked(structure, profiles_of) {
-        if let Some(rules) = structure.profiles.get(name) {
+    for name in &asked.profiles {
+        if let Some(rules) = structure.profiles.get(*name) {
             let chain = chain(table, lane, rules, Level::Profile);
             table.add_chain(names::profile(lane, name), chain);
         }
@@ -51,35 +50,6 @@ enum Level {
     Tier,
     /// This profile only.
     Profile,
-}
-
-fn asked<'a>(
-    structure: &'a Structure,
-    names: impl Fn(&'a EndpointPolicies) -> Vec<&'a String>,
-) -> BTreeSet<&'a String> {
-    let policed = structure.endpoints.values().filter_map(|endpoint| match endpoint {
-        Endpoint::Policed(policies) => Some(policies),
-        Endpoint::Denied => None,
-    });
-    policed.flat_map(names).collect()
-}
-
-fn policies_of(policies: &EndpointPolicies, lane: Lane) -> Vec<&String> {
-    policies
-        .normal
-        .iter()
-        .flat_map(|tier| if lane == Lane::In { &tier.ingress } else { &tier.egress })
-        .collect()
-}
-
-fn profiles_of(policies: &EndpointPolicies) -> Vec<&String> {
-    let profiles = policies.profiles.iter();
-    profiles
-        .filter_map(|profile| match profile {
-            ProfileRef::Present(name) => Some(name),
-            ProfileRef::Missing(_) => None,
-        })
-        .collect()
 }
 
 fn of_lane(rules: &Rules, lane: Lane) -> &[PolicyRule] {

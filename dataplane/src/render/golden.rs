@@ -1,0 +1,163 @@
+//! Goldens: each directory of `testdata/` is a cluster (`input.yaml`), a node of it with its links (`node`), and the
+//! table that node must enforce (`golden.nft`), followed by what it tells the operator.
+//!
+//! `UPDATE_GOLDENS=1 cargo test -p appliance-dataplane golden` writes them anew; read the difference before it is
+//! committed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use appliance_resources::{EndpointState, manifest, set_defaults};
+
+use super::*;
+use crate::calc::{Calc, Update};
+use crate::interfaces::{Interface, Interfaces};
+use crate::nft::script::{self, Comments};
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+}
+
+/// The first line names the node; every other line is a link: name, `up` or `down`, addresses.
+fn read_node(text: &str) -> (String, Interfaces) {
+    let mut lines = text.lines();
+    let node = lines.next().expect("a node name").to_owned();
+    let interfaces = lines
+        .enumerate()
+        .map(|(index, line)| {
+            let mut words = line.split_whitespace();
+            let name = words.next().expect("an interface name").to_owned();
+            let up = words.next() == Some("up");
+            let addresses = words.map(|address| address.parse().expect("an address")).collect();
+            (name, Interface { index: index as u32 + 1, up, addresses })
+        })
+        .collect();
+    (node, interfaces)
+}
+
+fn desired(case: &Path) -> Desired {
+    let (node, interfaces) = read_node(&fs::read_to_string(case.join("node")).expect("read the node"));
+    let text = fs::read_to_string(case.join("input.yaml")).expect("read the input");
+    let mut calc = Calc::new(&node);
+    for document in manifest::read(&text, "input.yaml").expect("a readable manifest") {
+        let mut resource = document.resource;
+        set_defaults(&mut resource);
+        calc.on_update(Update::Set(Box::new(resource)));
+    }
+    calc.on_interfaces(&interfaces);
+    calc.on_in_sync();
+    calc.flush().expect("an answer")
+}
+
+/// A case that has members of the cluster to protect says so by its name.
+fn options(case: &Path) -> RenderOptions {
+    let mut options = RenderOptions::default();
+    if case.ends_with("protected-ports") {
+        options.protected.inbound = BTreeSet::from([6443, 2380]);
+        let members = ["192.0.2.11:2380", "192.0.2.12:2380", "[fd00::11]:2380"];
+        options.protected.outbound =
+            members.iter().map(|member| member.parse().expect("an address")).collect();
+    }
+    options
+}
+
+fn printed(case: &Path) -> String {
+    let desired = desired(case);
+    let mut text = script::ruleset(&render(&desired, &options(case)), Comments::Labels);
+    text.push('\n');
+    for endpoint in &desired.report.endpoints {
+        let state = match endpoint.state {
+            EndpointState::Up => "up",
+            EndpointState::Down => "down",
+            EndpointState::Error => "error",
+        };
+        text.push_str(&format!("# {} {}: {state}", endpoint.kind, endpoint.name));
+        for (word, list) in [
+            ("on", &endpoint.interfaces),
+            ("ingress", &endpoint.ingress_policies),
+            ("egress", &endpoint.egress_policies),
+            ("profiles", &endpoint.profiles),
+        ] {
+            if !list.is_empty() {
+                text.push_str(&format!("; {word} {}", list.join(" ")));
+            }
+        }
+        if !endpoint.reason.is_empty() {
+            text.push_str(&format!(" ({})", endpoint.reason));
+        }
+        text.push('\n');
+    }
+    for refusal in &desired.report.refusals {
+        text.push_str(&format!("# refused: {} {}: {}\n", refusal.kind, refusal.name, refusal.reason));
+    }
+    for notice in &desired.notices {
+        text.push_str(&format!("# WARN {notice}\n"));
+    }
+    text
+}
+
+#[test]
+fn every_case_renders_to_its_golden() {
+    let update = std::env::var_os("UPDATE_GOLDENS").is_some();
+    let mut cases: Vec<PathBuf> = fs::read_dir(testdata())
+        .expect("list testdata")
+        .map(|entry| entry.expect("read testdata").path())
+        .filter(|path| path.join("input.yaml").exists())
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 20, "only {} cases found", cases.len());
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let text = printed(case);
+        let golden = case.join("golden.nft");
+        if update {
+            fs::write(&golden, &text).expect("write the golden");
+        } else if fs::read_to_string(&golden).unwrap_or_default() != text {
+            wrong.push(format!("{} is now:\n{text}", golden.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Chains and sets a rule names exist, and nothing is there that nobody names.
+#[test]
+fn every_table_is_complete_and_holds_nothing_idle() {
+    for entry in fs::read_dir(testdata()).expect("list testdata") {
+        let case = entry.expect("read testdata").path();
+        if !case.join("input.yaml").exists() {
+            continue;
+        }
+        let ruleset = render(&desired(&case), &options(&case));
+        let rules = || ruleset.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
+        let mut sets: BTreeSet<&str> = rules().filter_map(Expr::set).collect();
+        let verdicts = rules().filter_map(|expr| match expr {
+            Expr::Verdict(verdict) => Some(verdict),
+            _ => None,
+        });
+        let from_maps = ruleset.maps.values().flat_map(|map| map.elements.values());
+        let mut chains: BTreeSet<&str> =
+            verdicts.chain(from_maps).filter_map(|verdict| verdict.target()).collect();
+        chains.extend(["input", "output", "postrouting"]);
+        let there: BTreeSet<&str> = ruleset.chains.keys().map(String::as_str).collect();
+        assert_eq!(chains, there, "{}", case.display());
+        // The cluster's addresses appear family by family; a rule may need one of them only.
+        sets.extend(ruleset.sets.keys().map(String::as_str).filter(|name| name.starts_with(['s', 'p'])));
+        let there: BTreeSet<&str> = ruleset.sets.keys().map(String::as_str).collect();
+        assert_eq!(sets, there, "{}", case.display());
+    }
+}
+
+/// Following a change of members only needs no rendering, and comes to the same.
+#[test]
+fn refreshing_is_rendering_when_only_members_changed() {
+    let case = testdata().join("policy-by-label");
+    let desired = desired(&case);
+    let mut refreshed = render(&desired, &options(&case));
+    let mut changed = desired.clone();
+    for set in changed.sets.values_mut() {
+        set.v4.insert(crate::nft::Element::address("192.0.2.200".parse().expect("an address")));
+    }
+    assert_ne!(render(&changed, &options(&case)), refreshed);
+    refresh(&mut refreshed, &changed);
+    assert_eq!(render(&changed, &options(&case)), refreshed);
+}
