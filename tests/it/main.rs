@@ -10,5 +10,6 @@ mod policy_survives;
 mod policy_tiers;
 mod refusals;
 mod seeds;
+mod stored_data;
 mod tidy;
 mod world;
