@@ -18,6 +18,7 @@ enum Sink {
     Captured {
         out: String,
         err: String,
+        prints_left: usize,
     },
 }
 
@@ -35,7 +36,11 @@ impl Console {
                 let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
                 self.closed |= printed.is_err();
             }
-            Sink::Captured { out, .. } => out.push_str(text),
+            Sink::Captured { out, prints_left, .. } => {
+                out.push_str(text);
+                *prints_left = prints_left.saturating_sub(1);
+                self.closed |= *prints_left == 0;
+            }
         }
     }
 
@@ -55,7 +60,18 @@ impl Console {
     /// Two strings, for tests.
     #[cfg(test)]
     pub(crate) fn captured() -> Console {
-        Console { sink: Sink::Captured { out: String::new(), err: String::new() }, closed: false }
+        Console {
+            sink: Sink::Captured { out: String::new(), err: String::new(), prints_left: usize::MAX },
+            closed: false,
+        }
+    }
+
+    /// Lets the reader go away after it has read so many times, for tests of what never ends.
+    #[cfg(test)]
+    pub(crate) fn close_after(&mut self, prints: usize) {
+        if let Sink::Captured { prints_left, .. } = &mut self.sink {
+            *prints_left = prints;
+        }
     }
 
     /// What was printed since the last call, for tests.
@@ -63,7 +79,7 @@ impl Console {
     pub(crate) fn take(&mut self) -> (String, String) {
         match &mut self.sink {
             Sink::Process => Default::default(),
-            Sink::Captured { out, err } => (std::mem::take(out), std::mem::take(err)),
+            Sink::Captured { out, err, .. } => (std::mem::take(out), std::mem::take(err)),
         }
     }
 }

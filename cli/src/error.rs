@@ -30,7 +30,7 @@ pub(crate) enum ClientError {
     #[error("the credentials can not be used: {0}")]
     Credentials(String),
     #[error("{}", .0.message)]
-    Api(ApiError),
+    Api(Box<ApiError>),
     #[error(
         "the connection broke after the request was sent ({0}): the change may or may not have been made; look with \
          `get` before trying again"
@@ -157,6 +157,8 @@ fn missing(api: &ApiError, target: &Target) -> String {
 /// Not allowed to this user, or not possible for anyone.
 fn forbidden(operation: &str, target: &Target, message: &str) -> String {
     match message.split_once("is forbidden: ") {
+        // The node words what nobody may do as calicoctl does.
+        Some((_, why)) if why.starts_with("operation ") => why.to_string(),
         Some((_, why)) if !why.starts_with("User \"") && !why.starts_with("user \"") => {
             format!("operation {operation} is not supported on {}: {why}", target.name)
         }
@@ -172,7 +174,7 @@ mod tests {
 
     fn check(code: u16, status: Value, expected: &str) {
         let target = Target { kind: Kind::HostEndpoint, namespace: None, name: "endpoint1".to_string() };
-        let error = ClientError::Api(ApiError::from_status(code, &status));
+        let error = ClientError::Api(Box::new(ApiError::from_status(code, &status)));
         assert_eq!(cause("delete", &target, &error), expected);
     }
 
@@ -204,6 +206,11 @@ mod tests {
             403,
             json!({"message": "tiers.projectcalico.org \"a\" is forbidden: Cannot delete a non-empty tier"}),
             "operation delete is not supported on endpoint1: Cannot delete a non-empty tier",
+        );
+        check(
+            403,
+            json!({"message": "tiers.projectcalico.org \"default\" is forbidden: operation Delete is not supported on default: Cannot delete default tier"}),
+            "operation Delete is not supported on default: Cannot delete default tier",
         );
         check(
             400,

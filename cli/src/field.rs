@@ -79,8 +79,8 @@ pub(crate) fn describe(faults: &[FieldFault]) -> String {
 fn split_message(message: &str) -> (Option<String>, &str) {
     const HEADS: [&str; 3] = ["Invalid value: ", "Unsupported value: ", "Duplicate value: "];
     let Some(rest) = HEADS.iter().find_map(|head| message.strip_prefix(head)) else {
-        let reason = message.strip_prefix("Required value: ").or_else(|| message.strip_prefix("Forbidden: "));
-        return (None, reason.unwrap_or(message));
+        let bare = ["Required value: ", "Forbidden: ", "Too long: "];
+        return (None, bare.iter().find_map(|head| message.strip_prefix(head)).unwrap_or(message));
     };
     let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
     match values.next() {

@@ -8,11 +8,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use appliance_resources::AnyResource;
-use appliance_resources::manifest::{self, ManifestError, Source};
+use appliance_resources::manifest::{self, ManifestError, Problem, Source};
 use serde_json::Value;
 
 use crate::args::Input;
-use crate::error::{UNKNOWN_FIELD, unknown_field};
+use crate::error::UNKNOWN_FIELD;
 use crate::object::{self, Scope};
 use crate::target::Target;
 use crate::world::Failure;
@@ -66,6 +66,12 @@ fn manifest_of(document: manifest::Document, scope: Scope) -> Result<Manifest, F
     let kind = resource.kind();
     let namespace = scope.of_document(kind, resource.meta().namespace.as_deref())?;
     resource.meta_mut().namespace = namespace.clone();
+    if resource.meta().name.is_empty() {
+        // A workload endpoint's name follows from its spec; for the others this changes nothing.
+        let mut named = resource.clone();
+        appliance_resources::set_defaults(&mut named);
+        resource.meta_mut().name.clone_from(&named.meta().name);
+    }
     let target = Target { kind, namespace, name: resource.meta().name.clone() };
     let object = object::written(resource.to_value());
     Ok(Manifest { target, object, resource, source })
@@ -74,14 +80,22 @@ fn manifest_of(document: manifest::Document, scope: Scope) -> Result<Manifest, F
 /// calicoctl's one line first, since scripts match it; then, where the input has several documents, each place.
 fn describe(mistakes: &[ManifestError], several: bool) -> String {
     let Some(first) = mistakes.first() else { return String::new() };
-    let line = match unknown_field(&first.message) {
-        Some(field) => format!("{UNKNOWN_FIELD}{field}"),
-        None => format!("failed to execute command: {}", first.message),
+    let line = match &first.problem {
+        Problem::UnknownField(path) => {
+            format!("{UNKNOWN_FIELD}{}", path.rsplit('.').next().unwrap_or(path))
+        }
+        // What used to be calicoctl's own format deserves the longer answer, which says what to write instead.
+        Problem::UnknownKind { api_version, kind } if api_version != "v1" => {
+            format!(
+                "failed to execute command: unknown resource type ({kind}) and/or version ({api_version})"
+            )
+        }
+        _ => format!("failed to execute command: {first}"),
     };
     if !several && mistakes.len() == 1 {
         return line;
     }
-    let places = mistakes.iter().map(|mistake| format!("\n  {}: {}", mistake.source, mistake.message));
+    let places = mistakes.iter().map(|mistake| format!("\n  {mistake}"));
     std::iter::once(line).chain(places).collect()
 }
 

@@ -53,8 +53,6 @@ mod commands;
 mod config;
 mod console;
 mod error;
-#[cfg(test)]
-mod fake_api;
 mod field;
 mod input;
 mod logging;
@@ -67,7 +65,7 @@ mod watch;
 mod world;
 
 #[cfg(test)]
-mod fake_api;
+mod cases;
 
 pub use args::Args;
 

@@ -10,8 +10,9 @@ use appliance_resources::Kind;
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::error::ClientError;
 use crate::object;
-use crate::target::collection_path;
+use crate::target::{Target, collection_path, with_query};
 use crate::world::Failure;
 
 /// Nodes report at most once a second, so asking more often than this shows nothing new.
@@ -51,6 +52,26 @@ pub(crate) async fn until_enforced(client: &Client, revision: u64, seconds: u64)
             Progress::Waiting(_) => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
+}
+
+/// The version of a collection as it is now, to look back from later.
+pub(crate) async fn version_of(client: &Client, collection: &str) -> Result<String, ClientError> {
+    let list = client.get(&with_query(collection, &[("limit", Some("1"))])).await?;
+    Ok(object::version(&list).to_string())
+}
+
+/// The revision an object was deleted in. The answer to a deletion does not carry it, the collection's history does.
+pub(crate) async fn deletion_of(client: &Client, target: &Target, after: &str) -> Result<u64, ClientError> {
+    let field = format!("metadata.name={}", target.name);
+    let options =
+        [("watch", Some("true")), ("resourceVersion", Some(after)), ("fieldSelector", Some(field.as_str()))];
+    let mut events = client.watch(&with_query(&target.collection(), &options)).await?;
+    while let Some(event) = events.next().await? {
+        if event["type"] == "DELETED" {
+            return Ok(object::version(&event["object"]).parse().unwrap_or(0));
+        }
+    }
+    Err(ClientError::Broken("the watch ended before it showed the deletion".to_string()))
 }
 
 fn progress(nodes: &[Value], reports: &[Value], revision: u64) -> Progress {

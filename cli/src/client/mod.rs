@@ -192,7 +192,7 @@ async fn finish(
         return Ok((None, result));
     }
     let api = ApiError::from_status(status.as_u16(), &parsed.unwrap_or_default());
-    Ok((retry_after, Err(ClientError::Api(api))))
+    Ok((retry_after, Err(ClientError::Api(Box::new(api)))))
 }
 
 /// The pause a node asks for together with "not now"; other answers ask for none.

@@ -15,6 +15,7 @@ use crate::input;
 use crate::object::{self, Scope};
 use crate::output::summary::{Effect, Verb};
 use crate::target::{Target, collection_path, with_query};
+use crate::wait;
 use crate::world::{Failure, World};
 
 /// One object to go, and the version it must have.
@@ -110,14 +111,27 @@ async fn delete_all(
     client: Option<&Client>,
 ) -> Result<Verdict, Failure> {
     let mut batch = Batch::new(Verb::Delete, &args.write);
+    let waits = args.write.wait && args.write.dry_run.is_none();
     for one in doomed {
         let result = match client.filter(|_| args.write.dry_run != Some(DryRun::Client)) {
             None => Ok(Written { effect: Effect::Deleted, revision: 0 }),
+            Some(client) if waits => delete_and_date(args, client, one).await,
             Some(client) => delete(args, &Writer::new(client, args.write.dry_run), one).await,
         };
         batch.add(world, &one.target, None, result)?;
     }
     batch.finish(world, client).await
+}
+
+/// Deletes, and finds out in which revision, so that there is something to wait for.
+async fn delete_and_date(args: &Delete, client: &Client, one: &Doomed) -> Result<Written, WriteError> {
+    let before = wait::version_of(client, &one.target.collection()).await.map_err(WriteError::Unreachable)?;
+    let mut written = delete(args, &Writer::new(client, None), one).await?;
+    if written.effect == Effect::Deleted && written.revision == 0 {
+        let revision = wait::deletion_of(client, &one.target, &before).await;
+        written.revision = revision.map_err(WriteError::Unreachable)?;
+    }
+    Ok(written)
 }
 
 async fn delete(args: &Delete, writer: &Writer<'_>, one: &Doomed) -> Result<Written, WriteError> {

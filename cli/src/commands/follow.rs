@@ -162,7 +162,9 @@ impl Printer {
     fn tell(&mut self, world: &mut World, changes: Vec<(Change, Value)>) {
         let text = if self.started { self.changes(&changes) } else { self.first(changes) };
         self.started = true;
-        world.console.out(&text);
+        if !text.is_empty() {
+            world.console.out(&text);
+        }
     }
 
     /// What is there when the watch begins, sorted as `get` would sort it.

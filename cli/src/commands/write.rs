@@ -76,7 +76,7 @@ impl<'a> Writer<'a> {
     pub(crate) async fn apply(&self, manifest: &Manifest) -> Result<Written, WriteError> {
         check_name(manifest).map_err(WriteError::Refused)?;
         let target = &manifest.target;
-        read_only("apply", target).map_err(WriteError::Refused)?;
+        read_only(target).map_err(WriteError::Refused)?;
         match self.client.get(&target.path()).await {
             Ok(stored) => self.replace_from(manifest, "apply", Some(stored)).await,
             Err(error) if error.is_absent(target) => {
@@ -97,7 +97,6 @@ impl<'a> Writer<'a> {
     /// Replaces an object that must be there.
     pub(crate) async fn replace(&self, manifest: &Manifest) -> Result<Written, WriteError> {
         check_name(manifest).map_err(WriteError::Refused)?;
-        read_only("replace", &manifest.target).map_err(WriteError::Refused)?;
         self.replace_from(manifest, "replace", None).await
     }
 
@@ -164,7 +163,6 @@ impl<'a> Writer<'a> {
 
     /// Deletes an object; a version makes it a precondition.
     pub(crate) async fn delete(&self, target: &Target, version: Option<&str>) -> Result<Written, WriteError> {
-        built_in(target).map_err(WriteError::Refused)?;
         let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
         if let Some(version) = version {
             options["preconditions"] = json!({"resourceVersion": version});
@@ -215,15 +213,13 @@ pub(crate) fn check_offline(manifest: &Manifest) -> Result<(), String> {
 /// What calicoctl refuses to send as a creation.
 pub(crate) fn check_create(manifest: &Manifest) -> Result<(), String> {
     check_name(manifest)?;
-    let target = &manifest.target;
     match object::version(&manifest.object) {
-        "" => {}
+        "" => Ok(()),
         version => {
             let reason = "field must not be set for a Create request";
-            return Err(format!("error with field Metadata.ResourceVersion = '{version}' ({reason})"));
+            Err(format!("error with field Metadata.ResourceVersion = '{version}' ({reason})"))
         }
     }
-    read_only("create", target)
 }
 
 fn check_name(manifest: &Manifest) -> Result<(), String> {
@@ -235,31 +231,14 @@ fn check_name(manifest: &Manifest) -> Result<(), String> {
     Ok(())
 }
 
-/// ClusterInformation is the cluster's own; nobody writes it by hand.
-fn read_only(verb: &str, target: &Target) -> Result<(), String> {
-    if target.kind != Kind::ClusterInformation {
-        return Ok(());
-    }
-    Err(match verb {
-        "create" => "operation create or apply is not supported on ClusterInformation".to_string(),
-        "apply" => "operation apply is not supported on ClusterInformation: resource is readonly".to_string(),
-        "replace" => "operation apply or replace is not supported on ClusterInformation".to_string(),
-        other => format!("operation {other} is not supported on ClusterInformation"),
-    })
-}
-
-/// What every cluster has and must keep, in the words calicoctl has for it.
-fn built_in(target: &Target) -> Result<(), String> {
-    read_only("delete", target)?;
-    let name = target.name.as_str();
-    let reason = match (target.kind, name) {
-        (Kind::Tier, "default" | "kube-admin" | "kube-baseline") => format!("Cannot delete {name} tier"),
-        (Kind::Profile, "projectcalico-default-allow") => {
-            format!("The profile \"{name}\" is a default provided by Calico and cannot be deleted")
+/// The node refuses to change ClusterInformation; `apply` alone has words of its own for that, and asks in two steps.
+fn read_only(target: &Target) -> Result<(), String> {
+    match target.kind {
+        Kind::ClusterInformation => {
+            Err("operation apply is not supported on ClusterInformation: resource is readonly".to_string())
         }
-        _ => return Ok(()),
-    };
-    Err(format!("operation Delete is not supported on {name}: {reason}"))
+        _ => Ok(()),
+    }
 }
 
 fn refuse(verb: &str, target: &Target, error: ClientError) -> WriteError {
