@@ -91,5 +91,8 @@ fn fdatasyncs(path: &Path, length: Duration) -> Result<(f64, Duration), Box<dyn 
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+    sorted
+        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
 }

@@ -1,0 +1,100 @@
+//! The state's database is harmed while nobody looks: bytes flipped, the end cut off, garbage, gone. The log and the
+//! exported snapshot heal it, with everything that was ever acknowledged.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    acks,
+    dice::Dice,
+    verify::{Seen, verify},
+    writer,
+};
+
+/// Times that each kind of harm is done.
+const ROUNDS: u64 = 6;
+
+/// Answers the writer must have before it is stopped: several checkpoints, exports and cuts.
+const ACKS_PER_ROUND: usize = 1_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Flip,
+    Truncate,
+    Garbage,
+    Remove,
+}
+
+#[test]
+fn a_damaged_database_is_healed_from_snapshot_and_log() {
+    let mut dice = Dice::new("damaged state");
+    for harm in [Harm::Flip, Harm::Truncate, Harm::Garbage, Harm::Remove] {
+        let folder = TempDir::new().unwrap();
+        let (data, acks) = (folder.path().join("data"), folder.path().join("acks"));
+        let mut seen = Seen::default();
+        for round in 1..=ROUNDS {
+            write_some(&data, &acks);
+            let what = do_harm(harm, &data.join("store"), &mut dice);
+            verify(&data, &acks, &mut seen)
+                .unwrap_or_else(|error| panic!("{harm:?}, round {round}, {what}: {error}"));
+        }
+    }
+}
+
+fn write_some(data: &Path, acks: &Path) {
+    let before = acks::count(acks);
+    let mut child = writer::spawn(data, acks);
+    while acks::count(acks) < before + ACKS_PER_ROUND {
+        assert_eq!(child.try_wait().expect("the writer's state"), None, "the writer ended by itself");
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("kill the writer");
+    child.wait().expect("the writer's end");
+}
+
+fn do_harm(harm: Harm, store: &Path, dice: &mut Dice) -> String {
+    let file = database_file(store);
+    let mut bytes = fs::read(&file).expect("the database");
+    let length = bytes.len() as u64;
+    match harm {
+        Harm::Flip => {
+            for _ in 0..1 + dice.below(20) {
+                bytes[dice.below(length) as usize] ^= 1 << dice.below(8);
+            }
+        }
+        Harm::Truncate => bytes.truncate(dice.below(length) as usize),
+        Harm::Garbage => {
+            let from = dice.below(length) as usize;
+            let end = (from + 65_536).min(bytes.len());
+            bytes[from..end].iter_mut().for_each(|byte| *byte = dice.below(256) as u8);
+        }
+        Harm::Remove => {
+            fs::remove_dir_all(file.parent().expect("its directory")).expect("remove the database");
+            return "removed".to_owned();
+        }
+    }
+    fs::write(&file, bytes).expect("write the damaged database");
+    format!("{} of {length} bytes", file.display())
+}
+
+/// sled's main file: the only one named `db` below the store's directory, apart from quarantined ones.
+fn database_file(store: &Path) -> PathBuf {
+    let mut folders = vec![store.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the store").map(|entry| entry.expect("an entry").path()) {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if entry.is_dir() && !name.starts_with("quarantine") {
+                folders.push(entry);
+            } else if name == "db" && entry.is_file() {
+                return entry;
+            }
+        }
+    }
+    panic!("no database below {}", store.display());
+}

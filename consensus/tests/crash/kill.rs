@@ -1,0 +1,56 @@
+//! SIGKILL at random moments: while writing, while the state is exported and the log cut, while recovering from the
+//! last kill.
+
+use std::{thread, time::Duration};
+
+use tempfile::TempDir;
+
+use crate::{
+    acks,
+    dice::Dice,
+    verify::{Seen, verify},
+    writer,
+};
+
+/// Members killed side by side; the disk and the processor are shared, so moments of death vary the more.
+const MEMBERS: u64 = 4;
+
+/// Lives of each member.
+const LIVES: u64 = 90;
+
+/// The longest life. Short ones die while opening.
+const LIFE_MS: u64 = 250;
+
+/// So many of the lives are looked at; the others go straight from one kill to the next.
+const LOOK_EVERY: u64 = 3;
+
+#[test]
+fn a_killed_writer_loses_nothing_that_was_acknowledged() {
+    let mut dice = Dice::new("kill");
+    let members: Vec<_> = (0..MEMBERS)
+        .map(|_| {
+            let seed = dice.below(u64::MAX);
+            thread::spawn(move || live_and_die(Dice::from(seed)))
+        })
+        .collect();
+    let written: usize = members.into_iter().map(|member| member.join().expect("a member")).sum();
+    eprintln!("kill: {} kills, {written} acknowledged transactions, all there", MEMBERS * LIVES);
+    assert!(written > 1_000, "only {written} transactions were acknowledged: the writers hardly ran");
+}
+
+fn live_and_die(mut dice: Dice) -> usize {
+    let folder = TempDir::new().unwrap();
+    let (data, acks) = (folder.path().join("data"), folder.path().join("acks"));
+    let mut seen = Seen::default();
+    for life in 1..=LIVES {
+        let mut child = writer::spawn(&data, &acks);
+        thread::sleep(Duration::from_millis(dice.below(LIFE_MS)));
+        child.kill().expect("kill the writer");
+        let status = child.wait().expect("the writer's end");
+        assert_eq!(status.code(), None, "in life {life} the writer ended by itself");
+        if life % LOOK_EVERY == 0 {
+            verify(&data, &acks, &mut seen).unwrap_or_else(|error| panic!("after {life} lives: {error}"));
+        }
+    }
+    acks::count(&acks)
+}
