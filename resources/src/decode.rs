@@ -2,15 +2,18 @@
 //!
 //! Three callers: the API (exact names; the client says what unknown fields are), manifests (names in any case, nothing
 //! unknown), and whoever reads the store (unknown fields are dropped: a newer version wrote them). Lenient about what is
-//! missing, strict about what is there. That the values make sense is `validate`'s business.
+//! missing, strict about what is there. That the values make sense is `validate`'s business; it is asked here only when
+//! something is wrong already, so that one answer shows every mistake.
 
 use serde_json::{Map, Value};
 
 use crate::{
-    field_error::{Cause, Complaint, FieldErrors},
+    defaults::set_defaults,
+    field_error::{Cause, Complaint, FieldError, FieldErrors},
     kind::Kind,
     resource::AnyResource,
     schema::{self, OTHER_SETTINGS, Spelling},
+    validate::validate,
 };
 
 /// What happens to fields the kind does not have.
@@ -90,11 +93,41 @@ pub(crate) fn decode(value: Value, unknown: Unknown, spelling: Spelling) -> Resu
         return Err(DecodeError::UnknownFields { kind, name, fields: findings.unknown });
     }
     if !findings.errors.is_empty() {
-        return Err(DecodeError::Invalid { kind, name, errors: findings.errors });
+        let errors = with_what_else_is_wrong(kind, object, findings.errors);
+        return Err(DecodeError::Invalid { kind, name, errors });
     }
     let resource = deserialize(kind, object).map_err(|errors| DecodeError::Invalid { kind, name, errors })?;
     let warnings = if unknown == Unknown::Warn { warnings(&findings.unknown) } else { Vec::new() };
     Ok(Decoded { resource, warnings })
+}
+
+/// Adds to mistakes of shape what validation says about the rest, so that one look shows everything. What it says about
+/// places where a stand-in is would be about the stand-in, so that is left out.
+fn with_what_else_is_wrong(kind: Kind, object: Map<String, Value>, mut errors: FieldErrors) -> FieldErrors {
+    let Ok(mut resource) = deserialize(kind, object) else { return errors };
+    set_defaults(&mut resource);
+    let Err(others) = validate(&resource) else { return errors };
+    let doubtful: Vec<String> = errors.0.iter().map(|error| doubtful(&error.path).to_owned()).collect();
+    let told =
+        |path: &str| doubtful.iter().any(|doubtful| contains(doubtful, path) || contains(path, doubtful));
+    // The caller may still fill these in: from the URL, or from the command line.
+    let open = |error: &FieldError| {
+        error.cause == Cause::Required
+            && matches!(error.path.as_str(), "metadata.name" | "metadata.namespace")
+    };
+    errors.0.extend(others.0.into_iter().filter(|error| !told(&error.path) && !open(error)));
+    errors
+}
+
+/// What can not be judged while this place is wrong: the place, and inside a list the item it is in, because the parts
+/// of a rule or a port only make sense together.
+fn doubtful(path: &str) -> &str {
+    path.rfind("].").map_or(path, |end| &path[..=end])
+}
+
+/// Whether one path leads to another or to something in it.
+fn contains(outer: &str, inner: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// The kind an object says it is.
@@ -205,6 +238,31 @@ mod tests {
             AnyResource::from_value(value, Unknown::Drop).unwrap_err().to_string(),
             "[spec.ports[0].port: Invalid value: \"x\": must be a number, not a string, \
              spec.node: Invalid value: 1: must be a string, not a number]"
+        );
+    }
+
+    #[test]
+    fn one_answer_shows_every_mistake_and_none_that_is_not_one() {
+        let value = json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": "A"},
+            "spec": {"selector": "%", "order": "x", "ingress": [
+                {"action": "Allow", "protocol": "icmp", "icmp": {"type": 8}},
+                {"action": "Allow", "source": {"nets": ["foo"]}},
+                {"action": "Allow", "destination": {"ports": [80]}}]}});
+        let DecodeError::Invalid { errors, .. } = AnyResource::from_value(value, Unknown::Drop).unwrap_err()
+        else {
+            panic!("invalid");
+        };
+        let paths: Vec<&str> = errors.0.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "spec.order",
+                "spec.ingress[0].protocol",
+                "metadata.name",
+                "spec.ingress[1].source.nets[0]",
+                "spec.ingress[2].destination.ports[0]",
+                "spec.selector"
+            ]
         );
     }
 

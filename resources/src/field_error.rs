@@ -89,14 +89,17 @@ impl FieldError {
         format!("{title}{shown}{reason}")
     }
 
-    /// The field as calicoctl names it: the last word of the path, as Go spells it (`spec.expectedIPs[0]` →
-    /// `ExpectedIPs`, `metadata.name` → `Metadata.Name`); rules about a whole `spec` keep `spec`.
+    /// The field as calicoctl names it: the last word of the path as Go spells it (`spec.expectedIPs[0]` →
+    /// `ExpectedIPs`, `metadata.name` → `Metadata.Name`). What is missing from an object is said of the object, by its
+    /// path.
     pub fn calicoctl_name(&self) -> String {
         let bare = |segment: &str| capitalise(segment.split('[').next().unwrap_or_default());
+        let (parent, last) = self.path.rsplit_once('.').unwrap_or(("", &self.path));
         match self.path.strip_prefix("metadata.") {
-            Some(rest) => format!("Metadata.{}", bare(rest.split('.').next().unwrap_or_default())),
-            None if self.path == "spec" => self.path.clone(),
-            None => bare(self.path.rsplit('.').next().unwrap_or_default()),
+            Some(rest) => format!("Metadata.{}", bare(rest.split(['.', '[']).next().unwrap_or_default())),
+            None if self.cause == Cause::Required && !parent.is_empty() => parent.to_owned(),
+            None if parent.is_empty() => self.path.clone(),
+            None => bare(last),
         }
     }
 
@@ -231,6 +234,11 @@ mod tests {
         assert_eq!(name.calicoctl_name(), "Metadata.Name");
         let port = error("spec.ports[0].port", Some(json!(0)), Cause::Invalid, "why");
         assert_eq!(FieldErrors(vec![port.clone()]).calicoctl_text(), "error with field Port = '0' (why)");
+        let node = error("spec.node", None, Cause::Required, "node must be specified");
+        assert_eq!(
+            FieldErrors(vec![node]).calicoctl_text(),
+            "error with field spec (node must be specified)"
+        );
         let spec = error("spec", None, Cause::Required, "at least one");
         assert_eq!(
             FieldErrors(vec![port, spec]).calicoctl_text(),

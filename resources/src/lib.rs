@@ -1,8 +1,10 @@
 //! The resource model (essay follows with the rest of the crate).
 
+pub mod builtin;
 pub mod cidr;
 pub mod decode;
 pub mod defaults;
+pub mod effective;
 pub mod field_error;
 mod icmp;
 pub mod key;

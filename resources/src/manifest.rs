@@ -243,18 +243,28 @@ impl Reader<'_> {
                 let source = self.source(node.line);
                 self.found.push(Document { resource: decoded.resource, source });
             }
-            Err(DecodeError::NotAnObject) => self.refuse(node.line, None, Problem::NotAnObject),
-            Err(DecodeError::KindMissing) => self.refuse(node.line, None, Problem::KindMissing),
-            Err(DecodeError::UnknownKind { api_version, kind }) => {
+            Err(error) => self.refuse_object(node, error),
+        }
+    }
+
+    fn refuse_object(&mut self, node: &Node, error: DecodeError) {
+        match error {
+            DecodeError::NotAnObject => self.refuse(node.line, None, Problem::NotAnObject),
+            DecodeError::KindMissing => self.refuse(node.line, None, Problem::KindMissing),
+            DecodeError::UnknownKind { api_version, kind } => {
                 self.refuse(node.line, None, Problem::UnknownKind { api_version, kind });
             }
-            Err(DecodeError::UnknownFields { kind, name, fields }) => {
+            DecodeError::UnknownFields { kind, name, fields } => {
                 for field in fields {
                     let object = Some(format!("{kind}({name})"));
                     self.refuse(node.line_of(&field), object, Problem::UnknownField(field));
                 }
+                // A second look without the strange fields shows what is wrong with the others.
+                if let Err(error) = decode(node.to_value(), Unknown::Drop, Spelling::AnyCase) {
+                    self.refuse_object(node, error);
+                }
             }
-            Err(DecodeError::Invalid { kind, name, errors }) => {
+            DecodeError::Invalid { kind, name, errors } => {
                 for error in errors.0 {
                     let object = Some(format!("{kind}({name})"));
                     self.refuse(node.line_of(&error.path), object, Problem::Field(error));

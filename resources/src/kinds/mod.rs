@@ -63,7 +63,8 @@ pub(crate) use kind;
 
 /// How an order prints: as an integer when it is one, as Kubernetes prints its floats.
 pub(crate) mod order {
-    use serde::Serializer;
+    use serde::{Serialize as _, Serializer};
+    use serde_json::Value;
 
     /// Integers beyond this are not exact in a float, so they print as floats.
     const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -71,11 +72,17 @@ pub(crate) mod order {
     pub(crate) fn serialize<S: Serializer>(order: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         match *order {
             None => serializer.serialize_none(),
-            // The cast is exact: the value is a whole number within the range of i64.
-            Some(order) if order.fract() == 0.0 && order.abs() < EXACT => {
-                serializer.serialize_i64(order as i64)
-            }
-            Some(order) => serializer.serialize_f64(order),
+            Some(order) => to_value(order).serialize(serializer),
+        }
+    }
+
+    /// The order as JSON.
+    pub(crate) fn to_value(order: f64) -> Value {
+        // The cast is exact: the value is a whole number within the range of i64.
+        if order.fract() == 0.0 && order.abs() < EXACT {
+            Value::from(order as i64)
+        } else {
+            Value::from(order)
         }
     }
 }

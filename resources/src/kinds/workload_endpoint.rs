@@ -72,6 +72,25 @@ pub struct WorkloadEndpointSpec {
     pub qos_controls: Map<String, Value>,
 }
 
+impl WorkloadEndpointSpec {
+    /// The name that goes with these values: node, orchestrator, workload and endpoint, joined by single dashes, where
+    /// every dash inside a part is doubled. `None` while a part is missing, or begins or ends with a dash, so that the
+    /// name could not be taken apart again.
+    pub fn derived_name(&self) -> Option<String> {
+        let workload = match self.orchestrator.as_str() {
+            "k8s" => &self.pod,
+            "cni" => &self.container_id,
+            "libnetwork" => &self.orchestrator,
+            _ => &self.workload,
+        };
+        let parts = [&self.node, &self.orchestrator, workload, &self.endpoint];
+        let whole = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
+        let parts: Option<Vec<String>> =
+            parts.iter().map(|part| whole(part).then(|| part.replace('-', "--"))).collect();
+        parts.map(|parts| parts.join("-"))
+    }
+}
+
 /// An address translated to one of the workload's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -25,7 +25,7 @@ pub(super) const SETTINGS: &[Field] = &[
     text("nftablesRefreshInterval"),
     Field::optional(
         "kubeNodePortRanges",
-        Shape::List(&Shape::Scalar(|value| Port::from_value(value).map(|_| ()))),
+        Shape::List(&Shape::Scalar(|value| Port::from_value(value).map(|_| ()), "1")),
     ),
     carried("allowIPIPPacketsFromWorkloads"),
     carried("allowVXLANPacketsFromWorkloads"),

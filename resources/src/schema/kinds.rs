@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Field, Shape, felix};
 use crate::{
-    field_error::Complaint,
+    field_error::{Cause, Complaint},
     kind::Kind,
     kinds::{global_network_policy::PolicyType, tier::TierAction},
     port::Port,
@@ -66,12 +66,20 @@ const OBJECT_META: &[Field] = &[
     Field::ignored("managedFields"),
 ];
 
-const PROTOCOL: Shape = Shape::Scalar(read_protocol);
-const PORT: Shape = Shape::Scalar(read_port);
+const PROTOCOL: Shape = Shape::Scalar(read_protocol, "\"TCP\"");
+const PORT: Shape = Shape::Scalar(read_port, "1");
 const PORT_NUMBER: Shape = Shape::Integer(0, u16::MAX as i64);
 
 fn read_protocol(value: &Value) -> Result<(), Complaint> {
     Protocol::from_value(value).map(|_| ())
+}
+
+fn read_ip_version(value: &Value) -> Result<(), Complaint> {
+    match value {
+        Value::Number(number) if matches!(number.as_u64(), Some(4 | 6)) => Ok(()),
+        Value::Number(_) => Err(Complaint::new(Cause::NotSupported, "supported values: 4, 6")),
+        _ => Err(Complaint::new(Cause::TypeInvalid, "must be 4 or 6")),
+    }
 }
 
 fn read_port(value: &Value) -> Result<(), Complaint> {
@@ -90,13 +98,13 @@ const ENTITY_RULE: &[Field] = &[
     Field::optional("serviceAccounts", Shape::Object(&[texts("names"), text("selector")])),
 ];
 
-/// Both bounds are those of a byte; that 255 is no type, and that a code needs one, is said by validation.
+/// That a code needs a type is said by validation.
 const ICMP: &[Field] =
-    &[Field::optional("type", Shape::Integer(0, 255)), Field::optional("code", Shape::Integer(0, 255))];
+    &[Field::optional("type", Shape::Integer(0, 254)), Field::optional("code", Shape::Integer(0, 255))];
 
 const RULE: &[Field] = &[
     Field::required("action", Shape::Word(Action::NAMES)),
-    Field::optional("ipVersion", Shape::Integer(0, 255)),
+    Field::optional("ipVersion", Shape::Scalar(read_ip_version, "4")),
     Field::optional("protocol", PROTOCOL),
     Field::optional("icmp", Shape::Object(ICMP)),
     Field::optional("notProtocol", PROTOCOL),

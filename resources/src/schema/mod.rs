@@ -24,8 +24,8 @@ pub(crate) enum Shape {
     Number,
     /// One of a few words.
     Word(&'static [&'static str]),
-    /// A value with a syntax of its own.
-    Scalar(fn(&Value) -> Result<(), Complaint>),
+    /// A value with a syntax of its own, and a right one as JSON.
+    Scalar(fn(&Value) -> Result<(), Complaint>, &'static str),
     /// An object of strings.
     TextMap,
     /// An array.
@@ -123,6 +123,7 @@ impl Walk {
             self.value(&mut value, &field.shape, &at);
             object.insert(field.name.to_owned(), value);
         }
+        let mut absent = Vec::new();
         let missing = fields.iter().filter(|field| field.presence == Presence::Required);
         for field in missing.filter(|field| !object.contains_key(field.name)) {
             let allowed = match field.shape {
@@ -130,6 +131,10 @@ impl Walk {
                 _ => format!("{} must be specified", field.name),
             };
             self.findings.errors.add(join(path, field.name), None, Complaint::new(Cause::Required, allowed));
+            absent.push(field);
+        }
+        for field in absent {
+            object.insert(field.name.to_owned(), stand_in(&field.shape));
         }
     }
 
@@ -150,7 +155,8 @@ impl Walk {
             (Shape::TextMap, Value::Object(object)) => self.text_map(object, path),
             _ => {
                 if let Err(complaint) = leaf(value, shape) {
-                    self.findings.errors.add(path, Some(value.clone()), complaint);
+                    let found = std::mem::replace(value, stand_in(shape));
+                    self.findings.errors.add(path, Some(found), complaint);
                 }
             }
         }
@@ -163,7 +169,8 @@ impl Walk {
                 *value = Value::String(String::new());
             }
             if let Err(complaint) = leaf(value, &Shape::Text) {
-                self.findings.errors.add(format!("{path}[{key}]"), Some(value.clone()), complaint);
+                let found = std::mem::replace(value, stand_in(&Shape::Text));
+                self.findings.errors.add(format!("{path}[{key}]"), Some(found), complaint);
             }
         }
     }
@@ -180,7 +187,7 @@ fn leaf(value: &Value, shape: &Shape) -> Result<(), Complaint> {
         | (Shape::Text, Value::String(_))
         | (Shape::Flag, Value::Bool(_))
         | (Shape::Number, Value::Number(_)) => Ok(()),
-        (Shape::Scalar(read), _) => read(value),
+        (Shape::Scalar(read, _), _) => read(value),
         (Shape::Integer(min, max), Value::Number(number)) => match number.as_i64() {
             Some(number) if (*min..=*max).contains(&number) => Ok(()),
             _ => {
@@ -197,6 +204,26 @@ fn leaf(value: &Value, shape: &Shape) -> Result<(), Complaint> {
         (Shape::Integer(..) | Shape::Number, _) => wrong("a number"),
         (Shape::List(_), _) => wrong("a list"),
         (Shape::Object(_) | Shape::AnyObject | Shape::TextMap, _) => wrong("an object"),
+    }
+}
+
+/// A right value of a shape, to stand where a wrong one was while the rest is looked at.
+fn stand_in(shape: &Shape) -> Value {
+    match shape {
+        Shape::Any => Value::Null,
+        Shape::Text => Value::String(String::new()),
+        Shape::Flag => Value::Bool(false),
+        Shape::Integer(min, _) => Value::from((*min).max(1)),
+        Shape::Number => Value::from(1),
+        Shape::Word(words) => Value::from(words.first().copied().unwrap_or_default()),
+        // The examples are ours and the tests read each of them.
+        Shape::Scalar(_, example) => serde_json::from_str(example).unwrap_or_default(),
+        Shape::List(_) => Value::Array(Vec::new()),
+        Shape::Object(fields) => {
+            let required = fields.iter().filter(|field| field.presence == Presence::Required);
+            required.map(|field| (field.name.to_owned(), stand_in(&field.shape))).collect()
+        }
+        Shape::AnyObject | Shape::TextMap => Value::Object(Map::new()),
     }
 }
 
@@ -268,6 +295,31 @@ mod tests {
             findings.errors.to_string(),
             "spec.order: Duplicate value: given twice, also as \"Order\""
         );
+    }
+
+    /// Calls `check` with every shape a kind can lead to.
+    fn every_shape(fields: &'static [Field], check: &mut impl FnMut(&'static Shape)) {
+        fn visit(shape: &'static Shape, check: &mut impl FnMut(&'static Shape)) {
+            check(shape);
+            match shape {
+                Shape::List(item) => visit(item, check),
+                Shape::Object(fields) => fields.iter().for_each(|field| visit(&field.shape, check)),
+                _ => {}
+            }
+        }
+        fields.iter().for_each(|field| visit(&field.shape, check));
+    }
+
+    #[test]
+    fn stand_ins_are_right() {
+        for kind in Kind::ALL {
+            every_shape(fields(*kind), &mut |shape| {
+                let mut value = stand_in(shape);
+                let mut walk = Walk { spelling: Spelling::Exact, findings: Findings::default() };
+                walk.value(&mut value, shape, "stand-in");
+                assert_eq!(walk.findings.errors.to_string(), "[]", "{kind}: {value}");
+            });
+        }
     }
 
     #[test]
