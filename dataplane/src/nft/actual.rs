@@ -65,8 +65,13 @@ impl From<Option<Hook>> for ActualHook {
 /// A rule in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActualRule {
-    /// Committed by this process, and seen by no one since.
-    Committed(Rule),
+    /// Committed by this process.
+    Committed {
+        /// What was committed.
+        rule: Rule,
+        /// The handle the kernel gave it, once we know.
+        handle: Option<u64>,
+    },
     /// Listed, with the fingerprint it carries and the handle the kernel gave it.
     Listed {
         /// From its comment.
@@ -82,7 +87,7 @@ impl ActualRule {
     /// Whether it is `wanted`, by what we know of it.
     pub fn is(&self, wanted: &Rule) -> bool {
         match self {
-            ActualRule::Committed(rule) => rule == wanted,
+            ActualRule::Committed { rule, .. } => rule == wanted,
             ActualRule::Listed { fingerprint, .. } => *fingerprint == Fingerprint::of(wanted),
             ActualRule::Unknown => false,
         }
@@ -90,10 +95,24 @@ impl ActualRule {
 
     fn fingerprint(&self) -> Option<Fingerprint> {
         match self {
-            ActualRule::Committed(rule) => Some(Fingerprint::of(rule)),
+            ActualRule::Committed { rule, .. } => Some(Fingerprint::of(rule)),
             ActualRule::Listed { fingerprint, .. } => Some(*fingerprint),
             ActualRule::Unknown => None,
         }
+    }
+
+    fn handle(&self) -> Option<u64> {
+        match self {
+            ActualRule::Committed { handle, .. } => *handle,
+            ActualRule::Listed { handle, .. } => Some(*handle),
+            ActualRule::Unknown => None,
+        }
+    }
+}
+
+impl From<&Rule> for ActualRule {
+    fn from(rule: &Rule) -> ActualRule {
+        ActualRule::Committed { rule: rule.clone(), handle: None }
     }
 }
 
@@ -102,7 +121,7 @@ impl Actual {
     pub fn committed(ruleset: &Ruleset) -> Actual {
         let chain = |chain: &crate::nft::ruleset::Chain| ActualChain {
             hook: chain.hook.into(),
-            rules: chain.rules.iter().cloned().map(ActualRule::Committed).collect(),
+            rules: chain.rules.iter().map(ActualRule::from).collect(),
         };
         Actual {
             table: true,
@@ -170,11 +189,37 @@ impl Actual {
             }
             Operation::AddRule { chain, rule } => {
                 if let Some(chain) = self.chains.get_mut(chain) {
-                    chain.rules.push(ActualRule::Committed(rule.clone()));
+                    chain.rules.push(rule.into());
                 }
             }
             Operation::DeleteStray { kind, name } => {
                 self.strays.remove(&(kind.clone(), name.clone()));
+            }
+        }
+    }
+}
+
+impl Actual {
+    /// Notes the handles the kernel gave to the rules just committed. A chain of another length is left alone: someone
+    /// else was there meanwhile, and an audit will tell.
+    pub fn learn(&mut self, handles: &BTreeMap<String, Vec<u64>>) {
+        for (name, chain) in &mut self.chains {
+            let Some(known) = handles.get(name).filter(|known| known.len() == chain.rules.len()) else {
+                continue;
+            };
+            for (rule, known) in chain.rules.iter_mut().zip(known) {
+                if let ActualRule::Committed { handle: handle @ None, .. } = rule {
+                    *handle = Some(*known);
+                }
+            }
+        }
+    }
+
+    /// Shares the members of `wanted`, which `self` now holds, so that the next comparison finds them identical.
+    pub fn share(&mut self, wanted: &Ruleset) {
+        for (name, set) in &wanted.sets {
+            if let Some(ActualSet::Known(ours)) = self.sets.get_mut(name) {
+                ours.elements = set.elements.clone();
             }
         }
     }
@@ -216,12 +261,11 @@ impl Actual {
 
 impl ActualChain {
     fn same(&self, listed: &ActualChain) -> bool {
-        let handles_agree = |(ours, theirs): (&ActualRule, &ActualRule)| match (ours, theirs) {
-            (ActualRule::Listed { handle: ours, .. }, ActualRule::Listed { handle: theirs, .. }) => {
-                ours == theirs
-            }
-            _ => true,
-        };
+        let handles_agree =
+            |(ours, theirs): (&ActualRule, &ActualRule)| match (ours.handle(), theirs.handle()) {
+                (Some(ours), Some(theirs)) => ours == theirs,
+                _ => true,
+            };
         self.hook == listed.hook
             && self.rules.len() == listed.rules.len()
             && self.rules.iter().zip(&listed.rules).all(|(ours, theirs)| {

@@ -153,7 +153,7 @@ impl FakeNft {
 
 fn listed_rule((rule, handle): (&ActualRule, &u64)) -> ActualRule {
     match rule {
-        ActualRule::Committed(rule) => {
+        ActualRule::Committed { rule, .. } => {
             ActualRule::Listed { fingerprint: Fingerprint::of(rule), handle: *handle }
         }
         other => other.clone(),
@@ -176,7 +176,7 @@ fn reference(expr: &Expr) -> Option<&str> {
 /// Everything some rule or map element names.
 fn uses(table: &Actual) -> BTreeSet<&str> {
     let rules = table.chains.values().flat_map(|chain| &chain.rules).filter_map(|rule| match rule {
-        ActualRule::Committed(rule) => Some(rule),
+        ActualRule::Committed { rule, .. } => Some(rule),
         ActualRule::Listed { .. } | ActualRule::Unknown => None,
     });
     let elements =

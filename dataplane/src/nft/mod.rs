@@ -6,6 +6,7 @@
 
 pub mod actual;
 pub mod command;
+pub mod commits;
 pub mod diff;
 pub mod elements;
 pub mod fake;

@@ -7,12 +7,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::net::{RecvFlags, sockopt};
+use rustix::net::{RecvFlags, netlink, sockopt};
 use tokio::io::unix::AsyncFd;
 
 use crate::nft::netlink::elements::SUBSYSTEM;
 use crate::nft::netlink::wire::{Message, be32, messages, text};
-use crate::nft::netlink::{RECEIVE_BYTES, from_kernel, socket};
+use crate::nft::netlink::{RECEIVE_BYTES, from_kernel, readiness, socket};
 
 /// `NFNLGRP_NFTABLES`, as a bit.
 const GROUP: u32 = 1 << (7 - 1);
@@ -70,13 +70,13 @@ struct Reader {
 impl Events {
     /// Listens in the network namespace of the calling thread for what concerns `table`.
     pub fn listen(table: &str) -> io::Result<Events> {
-        let fd = socket(GROUP)?;
+        let fd = socket(Some(netlink::NETFILTER), GROUP)?;
         // Without the privilege the system's limit applies, and overruns come sooner.
         if sockopt::set_socket_recv_buffer_size_force(&fd, BUFFER_BYTES).is_err() {
             let _ = sockopt::set_socket_recv_buffer_size(&fd, BUFFER_BYTES);
         }
         let buffer = vec![0; RECEIVE_BYTES];
-        Ok(Events { socket: AsyncFd::new(fd)?, table: table.to_owned(), buffer, reader: Reader::default() })
+        Ok(Events { socket: readiness(fd)?, table: table.to_owned(), buffer, reader: Reader::default() })
     }
 
     /// The next events, at least one. Cancel-safe: what was read is kept.

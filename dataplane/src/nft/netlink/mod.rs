@@ -10,7 +10,7 @@
 
 mod elements;
 pub mod events;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +19,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use tokio::io::unix::AsyncFd;
 
 pub(crate) use crate::nft::netlink::elements::SetChange;
 use crate::nft::netlink::elements::{INET, SUBSYSTEM, batch};
@@ -91,7 +92,7 @@ struct Socket {
 impl Netlink {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> io::Result<Netlink> {
-        let fd = socket(0)?;
+        let fd = socket(Some(netlink::NETFILTER), 0)?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(ANSWER_TIMEOUT))?;
         Ok(Netlink { socket: Mutex::new(Socket { fd, sequence: 1, buffer: vec![0; RECEIVE_BYTES] }) })
     }
@@ -196,11 +197,10 @@ fn rule_handle(answer: &Message<'_>) -> Option<(String, u64)> {
     Some((text(find(RULE_CHAIN)?), be64(find(RULE_HANDLE)?)?))
 }
 
-/// A netfilter socket, listening to `groups`.
-fn socket(groups: u32) -> io::Result<OwnedFd> {
+/// A netlink socket in the network namespace of the calling thread, listening to `groups`.
+pub(crate) fn socket(protocol: Option<Protocol>, groups: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | if groups == 0 { SocketFlags::empty() } else { SocketFlags::NONBLOCK };
-    let fd =
-        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
+    let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
     rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
     Ok(fd)
 }
@@ -259,11 +259,24 @@ impl Socket {
             return Ok(false);
         }
         let received = self.buffer.get(..length).unwrap_or(&self.buffer);
-        Ok(messages(received).fold(false, |done, message| each(message) || done))
+        let mut done = false;
+        for message in messages(received) {
+            done |= each(message);
+        }
+        Ok(done)
     }
 }
 
+/// Makes a socket something a task can wait for.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe; what it asks for, that nobody closes the socket, its owner keeps"
+)]
+pub(crate) fn readiness(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
+
 /// Whether a datagram came from the kernel.
-fn from_kernel(from: Option<&rustix::net::SocketAddrAny>) -> bool {
+pub(crate) fn from_kernel(from: Option<&rustix::net::SocketAddrAny>) -> bool {
     from.and_then(|from| SocketAddrNetlink::try_from(from.clone()).ok()).is_some_and(|from| from.pid() == 0)
 }

@@ -87,9 +87,9 @@ impl Writer {
         self.bytes.resize(aligned(self.bytes.len()), 0);
     }
 
-    /// Bytes so far.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+    /// A fixed part that follows the header.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Bytes since `open`.
@@ -195,7 +195,7 @@ mod tests {
         writer.attribute(3, &[1, 2, 3, 4, 5]);
         writer.end(nest);
         writer.end_message(message);
-        assert_eq!(writer.len() % ALIGN, 0);
+        assert_eq!(writer.bytes().len() % ALIGN, 0);
         let read: Vec<Message<'_>> = messages(writer.bytes()).collect();
         assert_eq!((read[0].kind, read[0].sequence, read.len()), (7, 42, 1));
         let found: Vec<(u16, &[u8])> = read[0].attributes().collect();

@@ -1,0 +1,471 @@
+//! Reconciler: the loop that keeps the kernel at what the store says.
+//!
+//! ```text
+//!   syncer ──► Input ──┐                                        ┌──► kernel (Enforcer)
+//!   links  ──────────► ├─► calc ─► flush ─► render ─► program ──┼──► report
+//!   kernel ──► Event ──┤     (what waits is taken in first)     └──► last ruleset on disk
+//!   clock  ────────────┘
+//! ```
+//!
+//! One place waits, on the closed list of `Wake`; what else has arrived is taken in before anything is computed, so a
+//! burst costs one flush. Nothing reaches the kernel before the store is in sync and the interfaces are known: until
+//! then yesterday's ruleset stays in force. A change that fails stays wanted and is tried again, later each time. When
+//! the loop ends, the policy stays.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::calc::{Calc, Desired, Structure, Update};
+use crate::enforcer::{Enforcer, Intruder};
+use crate::error::StartError;
+use crate::interfaces::{Interfaces, Monitor};
+use crate::nft::plan::Begin;
+use crate::nft::{Event, Kernel, Nft, NftError, Ruleset, probe, shield};
+use crate::offenders;
+use crate::render::{Marks, Protected, RenderOptions, refresh, render};
+use crate::report::{Report, Reporter};
+use crate::saved::Saved;
+
+/// Inputs taken in before a flush; more wait for the next, so that a stream without end can not keep policy waiting.
+const COALESCE_MAX: usize = 10_000;
+/// The generation is compared this often: microseconds each, and the bound on how long a change that was not announced
+/// goes unnoticed.
+const GENERATION_INTERVAL: Duration = Duration::from_secs(1);
+/// The whole table is compared this often unless the operator says otherwise (Calico's refresh interval).
+const AUDIT_INTERVAL: Duration = Duration::from_secs(180);
+/// The first retry after a failure; each further one waits twice as long.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait between retries: an operator who repaired the host should not wait longer.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// The last ruleset is written this long after it changed: a stream of changes costs one write, and what a crash in
+/// between loses is the difference to a slightly older policy at the next boot.
+const SAVE_DELAY: Duration = Duration::from_secs(2);
+/// A repair this soon after another means that something fights us.
+const FIGHT_WINDOW: Duration = Duration::from_secs(10);
+/// Each repair in a fight waits this much longer.
+const FIGHT_STEP: Duration = Duration::from_millis(50);
+/// Even in a fight a repair comes well within the promised second.
+const FIGHT_MAX: Duration = Duration::from_millis(500);
+
+/// What the syncer sends.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Everything that changed up to `revision`.
+    Updates {
+        /// The store's revision after them.
+        revision: u64,
+        /// Resources as they are now.
+        updates: Vec<Update>,
+    },
+    /// Every resource of the store has been sent once.
+    InSync {
+        /// The revision the store was at.
+        revision: u64,
+    },
+}
+
+/// What the reconciler must be told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This node's name, compared exactly with `spec.node`.
+    pub node: String,
+    /// The name of our table.
+    pub table: String,
+    /// The nft program: a path, or a name to be searched for.
+    pub nft: PathBuf,
+    /// Where the last enforced ruleset is kept; nowhere if none.
+    pub state_dir: Option<PathBuf>,
+    /// What policy can never close.
+    pub protected: Protected,
+    /// The bits of the packet mark we may use.
+    pub marks: Marks,
+    /// How often the whole table is compared.
+    pub audit_interval: Duration,
+}
+
+impl Options {
+    /// The defaults for the node called `node`.
+    pub fn new(node: &str) -> Options {
+        let render = RenderOptions::default();
+        Options {
+            node: node.to_owned(),
+            table: render.table,
+            nft: PathBuf::from("nft"),
+            state_dir: None,
+            protected: render.protected,
+            marks: render.marks,
+            audit_interval: AUDIT_INTERVAL,
+        }
+    }
+}
+
+/// The loop.
+pub struct Reconciler;
+
+impl Reconciler {
+    /// Enforces what `inputs` bring until `shutdown` or until their sender is gone, in the network namespace of the
+    /// calling thread. Fails only before anything was changed; later failures are reported and retried.
+    pub async fn run(
+        options: Options,
+        inputs: mpsc::Receiver<Input>,
+        report: watch::Sender<Report>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), StartError> {
+        let version = probe(&options.nft)?;
+        info!("enforcing in table inet {} with nft {version}", options.table);
+        let mut monitor = Monitor::open().map_err(StartError::Interfaces)?;
+        let first = monitor.scan().map_err(StartError::Interfaces)?;
+        let (links_sender, links) = watch::channel(Some(first));
+        let kernel = Kernel::open(&options.nft, &options.table);
+        let enforcing = Loop::new(options, kernel, report).run(inputs, links, shutdown);
+        tokio::select! {
+            () = enforcing => {}
+            () = follow(monitor, links_sender) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Scans again whenever something changed. A scan that fails is repeated; until then the last one stands.
+async fn follow(mut monitor: Monitor, links: watch::Sender<Option<Interfaces>>) {
+    loop {
+        let scanned = match monitor.changed().await {
+            Ok(()) => monitor.scan(),
+            Err(error) => Err(error),
+        };
+        match scanned {
+            Ok(scan) => {
+                links.send_if_modified(|known| {
+                    let news = known.as_ref() != Some(&scan);
+                    if news {
+                        *known = Some(scan);
+                    }
+                    news
+                });
+            }
+            Err(error) => {
+                warn!("interfaces can not be listed by netlink: {error}");
+                tokio::time::sleep(RETRY_FIRST).await;
+            }
+        }
+    }
+}
+
+/// The closed list of what can wake the loop.
+enum Wake {
+    Input(Input),
+    Links,
+    Kernel(Vec<Event>),
+    Generation,
+    Audit,
+    Retry,
+    Save,
+    Stop,
+}
+
+/// Whether what is wanted is in force.
+enum State {
+    /// Nothing is wanted yet: the store or the interfaces are not known.
+    Waiting,
+    /// It is in force.
+    Settled,
+    /// It could not be put in force `failures` times in a row; next try at `at`.
+    Retrying { failures: u32, at: Instant },
+}
+
+/// What is to be in force.
+struct Wanted {
+    desired: Desired,
+    /// The structure `ruleset` was rendered from, with the denied endpoints denied.
+    rendered: Arc<Structure>,
+    ruleset: Ruleset,
+    /// Endpoints whose policy the kernel refused, and why.
+    denied: BTreeMap<String, String>,
+}
+
+/// The loop over one nf_tables.
+pub(crate) struct Loop<N> {
+    calc: Calc,
+    render: RenderOptions,
+    enforcer: Enforcer<N>,
+    reporter: Reporter,
+    saved: Option<Saved>,
+    audit_interval: Duration,
+    /// The newest revision calc has taken in.
+    revision: u64,
+    wanted: Option<Wanted>,
+    state: State,
+    save_at: Option<Instant>,
+    fight: Fight,
+}
+
+/// Repairs one after the other.
+#[derive(Default)]
+struct Fight {
+    last: Option<Instant>,
+    rounds: u32,
+}
+
+impl<N: Nft> Loop<N> {
+    pub(crate) fn new(options: Options, nft: N, report: watch::Sender<Report>) -> Loop<N> {
+        Loop {
+            calc: Calc::new(&options.node),
+            enforcer: Enforcer::new(nft, &options.table),
+            render: RenderOptions {
+                table: options.table,
+                marks: options.marks,
+                protected: options.protected,
+            },
+            reporter: Reporter::new(report),
+            saved: options.state_dir.as_deref().map(Path::new).map(Saved::new),
+            audit_interval: options.audit_interval,
+            revision: 0,
+            wanted: None,
+            state: State::Waiting,
+            save_at: None,
+            fight: Fight::default(),
+        }
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut links: watch::Receiver<Option<Interfaces>>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut generation = every(GENERATION_INTERVAL);
+        let mut audit = every(self.audit_interval);
+        self.on_links(&mut links);
+        loop {
+            let (retry_at, save_at) = (self.retry_at(), self.save_at);
+            let wake = tokio::select! {
+                () = &mut shutdown => Wake::Stop,
+                input = inputs.recv() => input.map_or(Wake::Stop, Wake::Input),
+                changed = links.changed() => if changed.is_ok() { Wake::Links } else { Wake::Stop },
+                events = self.enforcer.events() => Wake::Kernel(events),
+                () = at(retry_at) => Wake::Retry,
+                () = at(save_at) => Wake::Save,
+                _ = generation.tick() => Wake::Generation,
+                _ = audit.tick() => Wake::Audit,
+            };
+            match wake {
+                Wake::Input(input) => {
+                    self.on_input(input);
+                    for _ in 0..COALESCE_MAX {
+                        let Ok(input) = inputs.try_recv() else { break };
+                        self.on_input(input);
+                    }
+                }
+                Wake::Links => self.on_links(&mut links),
+                Wake::Kernel(events) => {
+                    if let Some(intruder) = self.enforcer.intruder(&events) {
+                        self.audit(&intruder).await;
+                    }
+                }
+                Wake::Generation => {
+                    if let Some(intruder) = self.enforcer.missed() {
+                        self.audit(&intruder).await;
+                    }
+                }
+                Wake::Audit => self.audit(&Intruder::Unknown).await,
+                Wake::Retry => self.program(Begin::Whole).await,
+                Wake::Save => self.save().await,
+                Wake::Stop => break,
+            }
+            self.settle().await;
+        }
+        if self.save_at.is_some() {
+            self.save().await;
+        }
+        info!("stopped; the policy stays in force");
+    }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Updates { revision, updates } => {
+                updates.into_iter().for_each(|update| self.calc.on_update(update));
+                self.revision = self.revision.max(revision);
+            }
+            Input::InSync { revision } => {
+                self.calc.on_in_sync();
+                self.revision = self.revision.max(revision);
+            }
+        }
+    }
+
+    fn on_links(&mut self, links: &mut watch::Receiver<Option<Interfaces>>) {
+        if let Some(interfaces) = &*links.borrow_and_update() {
+            self.calc.on_interfaces(interfaces);
+        }
+    }
+
+    /// Brings everything that depends on calc up to date with it.
+    async fn settle(&mut self) {
+        if let Some(desired) = self.calc.flush() {
+            desired.notices.iter().for_each(|notice| warn!("{notice}"));
+            self.want(desired);
+            self.program(Begin::Whole).await;
+        } else if matches!(self.state, State::Settled) {
+            // Revisions that change nothing here are enforced as well.
+            self.report_enforcing();
+        }
+    }
+
+    fn want(&mut self, desired: Desired) {
+        let same_rules = |wanted: &Wanted| Arc::ptr_eq(&wanted.desired.structure, &desired.structure);
+        match &mut self.wanted {
+            Some(wanted) if same_rules(wanted) => {
+                let rendered = Desired { structure: Arc::clone(&wanted.rendered), ..desired.clone() };
+                refresh(&mut wanted.ruleset, &rendered);
+                wanted.desired = desired;
+            }
+            // Another structure may have mended what the kernel refused, so everyone gets another chance.
+            _ => {
+                let ruleset = render(&desired, &self.render);
+                let rendered = Arc::clone(&desired.structure);
+                self.wanted = Some(Wanted { desired, rendered, ruleset, denied: BTreeMap::new() });
+            }
+        }
+    }
+
+    /// Puts what is wanted in force, if anything is.
+    async fn program(&mut self, begin: Begin) {
+        let Some(wanted) = &mut self.wanted else { return };
+        let mut outcome = self.enforcer.program(&wanted.ruleset, begin).await;
+        if let Err(NftError::Refused(reason)) = &outcome {
+            warn!("the kernel refuses the ruleset, looking for the endpoint that is to blame: {reason}");
+            let search = offenders::deny(&mut self.enforcer, &wanted.desired, &self.render);
+            if let Some(found) = search.await {
+                for (name, reason) in &found.denied {
+                    error!("denying everything but failsafes on host endpoint {name}: {reason}");
+                }
+                *wanted = Wanted {
+                    rendered: found.structure,
+                    ruleset: found.ruleset,
+                    denied: found.denied,
+                    desired: wanted.desired.clone(),
+                };
+                outcome = self.enforcer.program(&wanted.ruleset, begin).await;
+            }
+        }
+        match outcome {
+            Ok(()) => self.on_programmed(),
+            Err(error) => self.on_failed(&error),
+        }
+    }
+
+    fn on_programmed(&mut self) {
+        debug!("revision {} is in force", self.revision);
+        self.state = State::Settled;
+        let due = |(saved, wanted): (&Saved, &Wanted)| saved.is_due(&wanted.ruleset);
+        if self.saved.as_ref().zip(self.wanted.as_ref()).is_some_and(due) && self.save_at.is_none() {
+            self.save_at = Some(Instant::now() + SAVE_DELAY);
+        }
+        self.report_enforcing();
+    }
+
+    fn on_failed(&mut self, error: &NftError) {
+        let failures = match self.state {
+            State::Retrying { failures, .. } => failures.saturating_add(1),
+            State::Waiting | State::Settled => 1,
+        };
+        let wait = RETRY_FIRST.saturating_mul(1 << failures.min(10)).min(RETRY_MAX);
+        warn!("revision {} is not in force, next try in {wait:?}: {error}", self.revision);
+        self.state = State::Retrying { failures, at: Instant::now() + wait };
+        self.reporter.failed(error.to_string());
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Retrying { at, .. } => Some(at),
+            State::Waiting | State::Settled => None,
+        }
+    }
+
+    fn report_enforcing(&mut self) {
+        if let Some(wanted) = &self.wanted {
+            self.reporter.enforcing(self.revision, &wanted.desired.report, &wanted.denied);
+        }
+    }
+
+    /// Compares the table with the shadow and puts right what differs. Before anything is wanted there is nothing to
+    /// put right: what others do to yesterday's ruleset is found at the first program.
+    async fn audit(&mut self, intruder: &Intruder) {
+        let Some(wanted) = &self.wanted else { return };
+        let worthwhile = shield::worthwhile(&wanted.ruleset);
+        match self.enforcer.audit().await {
+            Ok(drift) if drift.is_empty() => {}
+            Ok(drift) => {
+                let found: Vec<&str> = drift.iter().map(|drift| &drift.0[..]).collect();
+                let change = match intruder {
+                    Intruder::Process(process) => format!("{} (by {process})", found.join(", ")),
+                    Intruder::Unknown => found.join(", "),
+                };
+                warn!("our table was changed, putting it back: {change}");
+                tokio::time::sleep(self.fight.wait()).await;
+                self.program(if worthwhile { Begin::Shielded } else { Begin::Whole }).await;
+                if matches!(self.state, State::Settled) {
+                    self.reporter.repaired(now(), &change);
+                }
+            }
+            Err(error) => {
+                self.enforcer.forget();
+                self.on_failed(&error);
+            }
+        }
+    }
+
+    async fn save(&mut self) {
+        self.save_at = None;
+        let (Some(saved), Some(wanted)) = (&mut self.saved, &self.wanted) else { return };
+        if matches!(self.state, State::Settled)
+            && saved.is_due(&wanted.ruleset)
+            && let Err(error) = saved.write(&wanted.ruleset).await
+        {
+            warn!("the last ruleset can not be kept for the next boot: {error}");
+        }
+    }
+}
+
+impl Fight {
+    /// How long the next repair waits: not at all, unless the last one was just now.
+    fn wait(&mut self) -> Duration {
+        let now = Instant::now();
+        let fighting = self.last.is_some_and(|last| now.duration_since(last) < FIGHT_WINDOW);
+        self.rounds = if fighting { self.rounds.saturating_add(1) } else { 0 };
+        self.last = Some(now);
+        FIGHT_STEP.saturating_mul(self.rounds).min(FIGHT_MAX)
+    }
+}
+
+/// A timer whose first tick comes after one period, and which does not catch up on ticks it missed.
+fn every(period: Duration) -> Interval {
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer.reset();
+    timer
+}
+
+/// Waits until `instant`; for ever, if there is none.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The time of day, for the report.
+fn now() -> String {
+    #[expect(clippy::disallowed_methods, reason = "the reconciler stamps its report")]
+    let now = time::OffsetDateTime::now_utc();
+    let whole_seconds = now.replace_nanosecond(0).unwrap_or(now);
+    whole_seconds.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}
