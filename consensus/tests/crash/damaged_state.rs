@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// Times that each kind of harm is done.
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 4;
 
 /// Answers the writer must have before it is stopped: several checkpoints, exports and cuts.
-const ACKS_PER_ROUND: usize = 1_000;
+const ACKS_PER_ROUND: usize = 700;
 
 #[derive(Clone, Copy, Debug)]
 enum Harm {

@@ -23,7 +23,7 @@ const AGAIN_EVERY: usize = 4;
 /// The longest time between two cuts.
 const PAUSE_MS: u64 = 250;
 
-const IMAGE_BYTES: u64 = 192 * 1_024 * 1_024;
+const IMAGE_BYTES: u64 = 384 * 1_024 * 1_024;
 
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {

@@ -85,6 +85,8 @@ fn check_chain(reader: &Reader, acked: u64, seen: &mut Seen) -> Result<(), Strin
     if revision.0 < acked {
         return Err(format!("revision {acked} was acknowledged, the store is at {revision:?}"));
     }
+    let compacted = reader.compacted().0;
+    seen.chain.retain(|old, _| *old > compacted);
     for (old, head) in &seen.chain {
         let now = reader.chain_at(Revision(*old)).map_err(|error| error.to_string())?;
         if now.as_ref() != Some(head) {

@@ -13,11 +13,17 @@ use std::{
 };
 
 use appliance_consensus::{Config, ProposeError, Raft, StopReason, start};
-use appliance_storage::{Author, Command, Key, Op, Outcome, Reader, Store, StoreOptions};
+use appliance_storage::{Author, Command, Key, Op, Outcome, Reader, Revision, Store, StoreOptions};
 
 use crate::acks::Ack;
 
 pub(crate) const CLIENTS: u64 = 8;
+
+/// History is compacted every so many turns of one client, so that the state neither grows for ever nor stands still.
+const COMPACT_EVERY: u64 = 25;
+
+/// Revisions a compaction leaves.
+const REVISIONS_KEPT: u64 = 400;
 
 /// What the writer's exit says: the member stopped, as it must when its disk fails.
 pub(crate) const MEMBER_STOPPED: i32 = 17;
@@ -103,6 +109,11 @@ async fn command(raft: Raft, reader: Reader, acks: Arc<File>, client: u64) {
                     panic!("a transaction without compares succeeds");
                 };
                 note(turn, revision.0);
+                if client == 0 && turn.is_multiple_of(COMPACT_EVERY) {
+                    let before = Revision(revision.0.saturating_sub(REVISIONS_KEPT));
+                    // Whether it took effect is for the store to remember; nobody was promised anything.
+                    let _ = raft.propose(Command::Compact { before }.encode()).await;
+                }
             }
             Err(ProposeError::Busy) => turn -= 1,
             Err(_) => return,
@@ -122,12 +133,12 @@ pub(crate) fn turn_of(value: &[u8]) -> u64 {
 
 /// Whether the turn leaves a third record behind.
 pub(crate) fn keeps_third(turn: u64) -> bool {
-    turn % 3 != 0
+    !turn.is_multiple_of(3)
 }
 
 fn transaction(client: u64, turn: u64) -> Command {
     let [a, b, sometimes] = keys(client);
-    let padding = if turn % 11 == 0 { 20_000 } else { 200 };
+    let padding = if turn.is_multiple_of(29) { 20_000 } else { 200 };
     let value = format!("{turn} {:x>padding$}", "").into_bytes();
     let third = if keeps_third(turn) {
         Op::Put { key: sometimes, value: format!("{turn} third").into_bytes() }
