@@ -327,11 +327,22 @@ mod tests {
     }
 
     #[test]
-    fn the_first_seed_reads() {
-        let text = "- apiVersion: projectcalico.org/v3\n  kind: HostEndpoint\n  metadata:\n    name: e\n    labels:\n      \
-                    role: webserver\n  spec:\n    interfaceName: eth0\n    node: my-host\n    profiles: [p]\n    \
-                    expectedIPs: [\"10.0.0.1\"]\n";
-        assert_eq!(names(text), [("e".to_owned(), 1, 1)]);
+    fn the_seeds_read_validate_and_print_back() {
+        for (text, count) in [
+            (include_str!("../testdata/manifest/seed-000.yaml"), 2),
+            (include_str!("../testdata/manifest/seed-001.yaml"), 1),
+            (include_str!("../testdata/manifest/seed-002.yaml"), 3),
+        ] {
+            let documents = read(text, "seed").unwrap();
+            assert_eq!(documents.len(), count);
+            for document in documents {
+                let mut resource = document.resource;
+                crate::set_defaults(&mut resource);
+                assert_eq!(crate::validate(&resource), Ok(()));
+                let printed = yaml::write(&resource.to_value());
+                assert_eq!(read(&printed, "-").unwrap()[0].resource, resource, "{printed}");
+            }
+        }
     }
 
     #[test]
@@ -376,6 +387,8 @@ mod tests {
                 "f.yaml:4 (document 1): HostEndpoint(): spec.node: Duplicate value: given twice, also as \"Node\""
             ]
         );
+        let text = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nspec:\n  odd: a\n  node: 1\n";
+        assert_eq!(complaints(text).len(), 2, "the odd field does not hide what is wrong with the others");
         assert!(complaints("a: 1\na: 2\n")[0].starts_with("f.yaml:2 (document 1): duplicate"));
     }
 

@@ -322,6 +322,38 @@ mod tests {
         }
     }
 
+    /// A value with every field there is.
+    fn full(shape: &Shape) -> Value {
+        match shape {
+            Shape::Any => json!(1),
+            Shape::Text => json!("text"),
+            Shape::Flag => json!(true),
+            Shape::Integer(_, max) => json!(max),
+            Shape::Number => json!(1.5),
+            Shape::Word(words) => json!(words[words.len() - 1]),
+            Shape::Scalar(_, example) => serde_json::from_str(example).unwrap(),
+            Shape::List(item) => json!([full(item)]),
+            Shape::Object(fields) => full_object(fields),
+            Shape::AnyObject | Shape::TextMap => json!({"key": "value"}),
+        }
+    }
+
+    fn full_object(fields: &[Field]) -> Value {
+        let wanted = fields.iter().filter(|field| field.presence != Presence::Ignored);
+        wanted.map(|field| (field.name.to_owned(), full(&field.shape))).collect()
+    }
+
+    #[test]
+    fn the_types_hold_every_field_of_the_schema() {
+        for kind in Kind::ALL {
+            let mut value = full_object(fields(*kind));
+            value["kind"] = json!(kind.name());
+            value["apiVersion"] = json!(kind.api_version());
+            let decoded = crate::AnyResource::from_value(value.clone(), crate::Unknown::Refuse).unwrap();
+            assert_eq!(decoded.resource.to_value(), value, "{kind}");
+        }
+    }
+
     #[test]
     fn null_is_nothing() {
         let (value, findings) = check_gnp(
