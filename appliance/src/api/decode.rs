@@ -55,10 +55,20 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(Decoded { value, duplicates })
 }
 
-/// Reads one YAML document. Its parser refuses duplicate keys by itself.
+/// As deep as `serde_json` goes by itself; no resource is a tenth of it.
+const YAML_DEPTH_MAX: usize = 128;
+
+/// Reads one YAML document. Its parser refuses duplicate keys, and aliases that multiply, by itself.
 fn yaml(bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    let value = serde_saphyr::from_str(text).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    let malformed = |error: &dyn fmt::Display| DecodeError::Malformed(error.to_string());
+    let text = std::str::from_utf8(bytes).map_err(|error| malformed(&error))?;
+    // An object may be called `y` or `no`; only `true` and `false` are booleans, as in Kubernetes' YAML.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: YAML_DEPTH_MAX, flow_nesting_limit: YAML_DEPTH_MAX },
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    let value = serde_saphyr::from_str_with_options(text, options).map_err(|error| malformed(&error))?;
     Ok(Decoded { value, duplicates: Vec::new() })
 }
 
@@ -176,6 +186,8 @@ mod tests {
     fn yaml_is_read_too() {
         let decoded = body(Some("application/yaml"), b"kind: Tier\nspec:\n  order: 10\n").unwrap();
         assert_eq!(decoded.value, json!({"kind": "Tier", "spec": {"order": 10}}));
+        let decoded = body(Some("application/yaml"), b"{name: y, on: true}").unwrap();
+        assert_eq!(decoded.value, json!({"name": "y", "on": true}));
     }
 
     #[test]
@@ -194,6 +206,7 @@ mod tests {
             ("application/json", b"\xff"),
             ("application/yaml", b"\xff"),
             ("application/yaml", b"a: [1"),
+            ("application/yaml", b"a: 1\na: 2"),
         ] {
             assert!(matches!(body(Some(content_type), bytes), Err(DecodeError::Malformed(_))), "{bytes:?}");
         }
@@ -206,5 +219,6 @@ mod tests {
     fn depth_is_bounded() {
         let deep = "[".repeat(100_000);
         assert!(matches!(json(deep.as_bytes()), Err(DecodeError::Malformed(_))));
+        assert!(matches!(yaml(deep.as_bytes()), Err(DecodeError::Malformed(_))));
     }
 }

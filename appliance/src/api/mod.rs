@@ -1,4 +1,60 @@
-//! The API (essay follows with the verbs).
+//! The API: resources over HTTP, in Kubernetes' dialect, so that kubectl and every client library work unchanged.
+//!
+//! # The way of a request
+//!
+//! ```text
+//!  listener ── Caller, Request
+//!     │
+//!     ▼
+//!  request  ◇  method, path, query → Target          404, 405
+//!  caller   ◇  who, and may they → Verb × Scope      401, 403   (nobody learns what exists before that)
+//!     │
+//!     ├── probe, metrics ─────────► health           the only paths that anyone may ask
+//!     ├── /version /api /apis ────► discovery ◇
+//!     ├── selfsubject…reviews ────► reviews ◇
+//!     ▼
+//!  one verb, one file                                 reads                         writes
+//!     options  ◇  the query                           400, 422                      400, 422
+//!     accept   ◇  the shape of the answer             406                           406
+//!     body, decode ◇, incoming ◇  what was sent                                     413, 415, 400
+//!     admission ◇ defaults, rules, stamps                                           422, 403, 409
+//!     registry    resource ↔ record                   settle: as fresh as asked     one raft round, compared
+//!     representation ◇  record → bytes                410, 503                      409, 503, 504
+//!     respond  ◇  everything refused is a Status
+//! ```
+//!
+//! ◇ is pure: values in, values out. The clock is read once, in [`call`]; ids are drawn in [`registry`] and
+//! [`create`]; both before anything is proposed. The registry is the only file that proposes.
+//!
+//! # What each verb promises
+//!
+//! | verb | promise |
+//! |---|---|
+//! | get, list | the latest state any client was told of; with `resourceVersion=0` this node's own, quorum or not |
+//! | watch | every change once, in revision order, from where the client said; 410 instead of a gap |
+//! | create | the name was free, and what the object needs existed, in the transaction that wrote it |
+//! | replace | what is replaced is what the client saw; without a `resourceVersion` it is refused |
+//! | patch | applied to what stands when it is written; patched anew when that changes meanwhile |
+//! | delete | the object that goes is the one that was meant, by uid or version if named |
+//! | any write | `dryRun=All` answers the same and writes nothing; what changes nothing is not written |
+//! | any refusal | a `Status`: 503 only if nothing was done, 504 if nobody can say |
+//!
+//! # Cheap where it is measured
+//!
+//! A write is parsed once, checked once, encoded once, and costs one raft round: what it depends on is looked up in
+//! this node's own state and compared again inside the transaction. A read of the plain shape is never parsed: the
+//! stored bytes are the answer but for the `resourceVersion`, which is spliced in. That is also why an event costs
+//! each of many watchers one copy and no encoding.
+//!
+//! # Questions for a reviewer
+//!
+//! * Can a refusal be founded on a stale look? [`registry`] says no: only a linearizable look refuses an edit. A
+//!   create is refused by the transaction itself, or, for a missing requirement, after a linearizable look.
+//! * Which check is not compared inside a transaction? One: that a tier is empty when it is deleted ([`delete`]).
+//! * What does an unauthenticated client reach? [`Api::route`] answers that in its first two statements.
+//! * What can a client make us hold? A body of [`body::BODY_BYTES_MAX`] bytes, one list, or one batch of a watch;
+//!   how many clients there are is the listeners' bound.
+//! * Where would another kind need a line here? In `columns`, and in `admission` if it is protected or needs others.
 
 pub(crate) mod accept;
 pub(crate) mod admission;

@@ -96,15 +96,14 @@ fn admit(
 fn refuse_patch(key: &ResourceKey, error: &PatchError) -> Refusal {
     match error {
         PatchError::Malformed(_) => Status::bad_request(error.to_string()).into(),
-        PatchError::TooLong { .. } => {
-            let limit = Status::too_large(0);
-            Status { message: format!("Request entity too large: {error}"), ..limit }.into()
+        PatchError::TooLong { .. } | PatchError::TooLarge { .. } => {
+            Status { message: format!("Request entity too large: {error}"), ..Status::too_large(0) }.into()
         }
-        PatchError::Failed(reason) => {
+        PatchError::Failed { .. } => {
             let errors = FieldErrors(vec![FieldError {
                 path: "patch".to_owned(),
                 value: None,
-                reason: reason.clone(),
+                reason: error.to_string(),
                 cause: Cause::Invalid,
             }]);
             Status::invalid(key.kind, &key.name, &errors).into()

@@ -3,8 +3,6 @@
 //! It refuses to look at bodies, headers or the caller: the same three strings always mean the same thing. The
 //! router in [`super`] calls it once per request; everything behind it works on the answer and never on the path.
 
-use std::borrow::Cow;
-
 use appliance_resources::{Kind, ResourceKey};
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -71,9 +69,12 @@ pub(crate) enum Probe {
 /// A question a client asks about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Review {
-    SelfSubjectAccess,
-    SelfSubjectRules,
-    SelfSubject,
+    /// May I do this?
+    Access,
+    /// What may I do?
+    Rules,
+    /// Who am I?
+    Identity,
 }
 
 /// A kind, where it lives, and one name of it or all.
@@ -135,21 +136,13 @@ static FIXED: [(&str, Target, Method); 11] = [
     ("/version", Target::Version, Method::GET),
     ("/api", Target::CoreVersions, Method::GET),
     ("/apis", Target::Groups, Method::GET),
-    (
-        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-        Target::Review(Review::SelfSubjectAccess),
-        Method::POST,
-    ),
-    (
-        "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
-        Target::Review(Review::SelfSubjectRules),
-        Method::POST,
-    ),
-    ("/apis/authentication.k8s.io/v1/selfsubjectreviews", Target::Review(Review::SelfSubject), Method::POST),
+    ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", Target::Review(Review::Access), Method::POST),
+    ("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", Target::Review(Review::Rules), Method::POST),
+    ("/apis/authentication.k8s.io/v1/selfsubjectreviews", Target::Review(Review::Identity), Method::POST),
     // kubectl 1.27 asks `whoami` under the beta name.
     (
         "/apis/authentication.k8s.io/v1beta1/selfsubjectreviews",
-        Target::Review(Review::SelfSubject),
+        Target::Review(Review::Identity),
         Method::POST,
     ),
 ];
@@ -253,8 +246,8 @@ fn asks_to_watch(query: &str) -> bool {
 }
 
 /// How Kubernetes reads a flag in a query: present and not clearly false.
-pub(crate) fn is_true(value: &Cow<'_, str>) -> bool {
-    !matches!(value.as_ref(), "false" | "False" | "FALSE" | "f" | "F" | "0")
+pub(crate) fn is_true(value: &str) -> bool {
+    !matches!(value, "false" | "False" | "FALSE" | "f" | "F" | "0")
 }
 
 #[cfg(test)]

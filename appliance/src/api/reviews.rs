@@ -20,11 +20,9 @@ pub(crate) fn review(call: &Call<'_>, review: Review, body: &Bytes) -> Answer {
     let question = question(call, body)?;
     let spec = question.get("spec").cloned().unwrap_or_else(|| json!({}));
     let (group, kind, status) = match review {
-        Review::SelfSubjectAccess => {
-            ("authorization.k8s.io/v1", "SelfSubjectAccessReview", access(role, &spec)?)
-        }
-        Review::SelfSubjectRules => ("authorization.k8s.io/v1", "SelfSubjectRulesReview", rules(role)),
-        Review::SelfSubject => ("authentication.k8s.io/v1", "SelfSubjectReview", who(call, role)),
+        Review::Access => ("authorization.k8s.io/v1", "SelfSubjectAccessReview", access(role, &spec)?),
+        Review::Rules => ("authorization.k8s.io/v1", "SelfSubjectRulesReview", rules(role)),
+        Review::Identity => ("authentication.k8s.io/v1", "SelfSubjectReview", who(call, role)),
     };
     Ok(answer(
         StatusCode::CREATED,
