@@ -149,9 +149,14 @@ fn prepare_policy(policy: &GlobalNetworkPolicy, refusal: Option<&str>) -> Policy
         Stage::Normal { forward: spec.apply_on_forward }
     };
     let owner = Owner { kind: "gnp", tier: tier.clone(), name: policy.metadata.name.clone() };
-    let prepared = match refusal {
-        Some(reason) => Prepared::Refused { reason: reason.to_owned() },
-        None => prepare(owner, &spec.ingress, &spec.egress),
+    let later = |class: &str| Prepared::Unusable {
+        reason: format!("{class} policy is not enforced by this version"),
+    };
+    let prepared = match (refusal, stage) {
+        (Some(reason), _) => Prepared::Refused { reason: reason.to_owned() },
+        (None, Stage::Untracked) => later("doNotTrack"),
+        (None, Stage::PreDnat) => later("preDNAT"),
+        (None, Stage::Normal { .. }) => prepare(owner, &spec.ingress, &spec.egress),
     };
     Policy {
         name: policy.metadata.name.clone(),

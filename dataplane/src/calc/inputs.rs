@@ -1,7 +1,7 @@
 //! Inputs: the last known state of every resource, and which of them are not fit to be used.
 //!
 //! Validation is repeated here although the API has done it: a store may hold what an older version accepted. What
-//! fails is treated as missing, as Calico does, and the operator is told once, in the words Calico uses. Parts of an
+//! fails is treated as missing, as Calico does (policies apart), and the operator is told once, in Calico's words. Parts of an
 //! object that do not concern enforcement (status, revision counters) are stripped first, so that writing a status is
 //! no change and can not cause another.
 
@@ -61,11 +61,8 @@ impl Taken {
                 return None;
             }
         }
-        Some(format!(
-            "Validation failed for {} {}, treating as missing: {reason}",
-            self.key.kind.name(),
-            display(&self.key)
-        ))
+        let (kind, name) = (self.key.kind.name(), display(&self.key));
+        Some(format!("Validation failed for {kind} {name}, {}: {reason}", consequence(self.key.kind)))
     }
 }
 
@@ -100,9 +97,17 @@ impl Inputs {
             Known::Refused { reason, .. } => Some(Refusal {
                 kind: key.kind.name().to_owned(),
                 name: display(key),
-                reason: format!("Validation failed, treating as missing: {reason}"),
+                reason: format!("Validation failed, {}: {reason}", consequence(key.kind)),
             }),
         })
+    }
+}
+
+/// What becomes of a resource that failed. A policy is the exception: without it more would be open than anyone wrote.
+fn consequence(kind: Kind) -> &'static str {
+    match kind {
+        Kind::GlobalNetworkPolicy => "denying the endpoints its selector picks",
+        _ => "treating as missing",
     }
 }
 

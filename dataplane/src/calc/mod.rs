@@ -29,7 +29,7 @@
 //! profile denies in its place. A policy whose selector can not be read selects nobody we could name; it is reported.
 //!
 //! **What waits for later stages.** Workload endpoints contribute addresses and are listed, not policed. Untracked and
-//! pre-DNAT policies are resolved and reported as not enforced. The forward class of each endpoint is in `Desired`.
+//! pre-DNAT policies count as "can not be enforced". The forward class of each endpoint is in `Desired` and reported.
 //!
 //! *Questions for a reviewer.* Does a new kind of update say what it changes (`Changed`)? Does everything that can be
 //! refused appear in the report? Does a new field of `Desired` depend on anything but current state?

@@ -1,8 +1,8 @@
 //! Policy resolver: for each endpoint of this node, its policies class by class in the order they are asked.
 //!
 //! A policy is in one of three classes (untracked, pre-DNAT, normal), and with applyOnForward in the forward class too.
-//! The normal class is enforced; the forward class is resolved and kept, for the stage that will enforce it; what
-//! belongs to a class not enforced yet is told to the operator, never silently left out.
+//! The normal class is enforced; the forward class is resolved and kept for the stage that will enforce it, and until
+//! then the operator is told. An endpoint selected by a policy that can not be enforced, whatever its class, is denied.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub(crate) fn resolve(
         endpoint.spec.profiles.iter().map(|profile| profiles.reference(profile)).collect();
     let mut refusals: Vec<Refusal> = selecting.iter().filter_map(|policy| not_enforced(policy)).collect();
     refusals.extend(refs.iter().filter_map(|profile| missing(profile, name, profiles)));
-    let unusable = normal.iter().find_map(|policy| Some((policy, policy.prepared.problem()?)));
+    let unusable = selecting.iter().find_map(|policy| Some((policy, policy.prepared.problem()?)));
     let (normal, forward) = (tiers_of(&normal, tiers), tiers_of(&forward, tiers));
     let listed = |direction: fn(&EndpointTier) -> &Vec<String>| {
         normal
@@ -90,18 +90,14 @@ fn tiers_of(policies: &[&Policy], tiers: &BTreeMap<&str, &Tier>) -> Vec<Endpoint
 }
 
 fn not_enforced(policy: &Policy) -> Option<Refusal> {
-    let reason = match policy.stage {
-        Stage::Untracked => "doNotTrack policy is not enforced by this version",
-        Stage::PreDnat => "preDNAT policy is not enforced by this version",
-        Stage::Normal { forward: true } => {
-            "enforced for this host's own packets only: this version does not police forwarded ones (applyOnForward)"
-        }
-        Stage::Normal { forward: false } => return None,
-    };
+    if policy.stage != (Stage::Normal { forward: true }) {
+        return None;
+    }
+    let reason = "enforced for this host's own packets only: this version does not police forwarded ones";
     Some(Refusal {
         kind: "GlobalNetworkPolicy".to_owned(),
         name: policy.name.clone(),
-        reason: reason.to_owned(),
+        reason: format!("applyOnForward: {reason}"),
     })
 }
 

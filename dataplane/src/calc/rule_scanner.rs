@@ -233,7 +233,8 @@ fn nets(texts: &[String]) -> Result<Vec<IpNet>, ScanError> {
     Ok(outermost(&texts.iter().map(parse).collect::<Result<Vec<IpNet>, ScanError>>()?))
 }
 
-/// The numeric ports of a list, sorted, with overlaps joined. Neighbours stay apart: single ports render best.
+/// The numeric ports of a list, sorted, with overlapping and neighbouring ones joined: no two left are one range, so
+/// the single ports among them make a set without intervals.
 fn ranges(ports: &[Port]) -> Vec<PortRange> {
     let mut ranges: Vec<PortRange> = ports
         .iter()
@@ -246,7 +247,7 @@ fn ranges(ports: &[Port]) -> Vec<PortRange> {
     let mut joined: Vec<PortRange> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match joined.last_mut() {
-            Some(last) if range.min <= last.max => last.max = last.max.max(range.max),
+            Some(last) if range.min <= last.max.saturating_add(1) => last.max = last.max.max(range.max),
             _ => joined.push(range),
         }
     }
