@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Get(Get),
     /// Change part of one resource
     #[command(
-        override_usage = "patch <KIND> <NAME> -p <PATCH> [OPTIONS]",
+        override_usage = "appliance ctl patch <KIND> <NAME> -p <PATCH> [OPTIONS]",
         after_help = "Examples:\n  \
         appliance ctl patch hep eth0 -p '{\"spec\":{\"interfaceName\":\"eth7\"}}'\n  \
         appliance ctl patch gnp web -t json -p '[{\"op\":\"replace\",\"path\":\"/spec/order\",\"value\":10}]'\n\n\
@@ -107,7 +107,7 @@ pub(crate) enum Command {
     Patch(Patch),
     /// Set or remove one label of one resource
     #[command(
-        override_usage = "label <KIND> <NAME> <KEY>=<VALUE> [--overwrite]\n       label <KIND> <NAME> <KEY> --remove",
+        override_usage = "appliance ctl label <KIND> <NAME> <KEY>=<VALUE> [--overwrite]\n       appliance ctl label <KIND> <NAME> <KEY> --remove",
         after_help = "Examples:\n  \
         appliance ctl label hep eth0 role=webserver\n  \
         appliance ctl label hep eth0 role=database --overwrite\n  \
@@ -125,11 +125,11 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Show endpoints per host, and manage the profiles of one endpoint
     #[command(
-        override_usage = "endpoint show [--host=<HOSTNAME>] [--orchestrator=<ORCHESTRATOR_ID>]\n         \
+        override_usage = "appliance ctl endpoint show [--host=<HOSTNAME>] [--orchestrator=<ORCHESTRATOR_ID>]\n         \
             [--workload=<WORKLOAD_ID>] [--endpoint=<ENDPOINT_ID>] [--detailed]\n       \
-            endpoint <ENDPOINT_ID> profile (append|remove|set) [--host=<HOSTNAME>]\n         \
+            appliance ctl endpoint <ENDPOINT_ID> profile (append|remove|set) [--host=<HOSTNAME>]\n         \
             [--orchestrator=<ORCHESTRATOR_ID>] [--workload=<WORKLOAD_ID>] [<PROFILES>...]\n       \
-            endpoint <ENDPOINT_ID> profile show [--host=<HOSTNAME>]\n         \
+            appliance ctl endpoint <ENDPOINT_ID> profile show [--host=<HOSTNAME>]\n         \
             [--orchestrator=<ORCHESTRATOR_ID>] [--workload=<WORKLOAD_ID>]",
         after_help = "Examples:\n    \
         Show all endpoints belonging to 'host1':\n        $ calicoctl endpoint show --host=host1\n\n    \

@@ -42,10 +42,9 @@
 //! * Is there an error that names neither what was asked nor what to try?
 //! * Can any text of a node, a file or an argument make this panic?
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, Parser};
 
 mod args;
 mod client;
@@ -73,7 +72,7 @@ use args::Command;
 use console::Console;
 use world::{Failure, World};
 
-/// The command line under a program called `calicoctl`.
+/// The command line of `ctl` on its own: for its help, for completion, for tests.
 #[derive(Debug, Parser)]
 #[command(name = "calicoctl")]
 pub(crate) struct Calicoctl {
@@ -97,15 +96,6 @@ pub fn run(args: Args) -> ExitCode {
     let mut world = World::process(&args);
     let status = execute(args, &mut world);
     ExitCode::from(status)
-}
-
-/// Runs the command line of a program that was called `calicoctl`; `arguments` includes that name.
-pub fn run_calicoctl(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = Calicoctl::command().try_get_matches_from(arguments);
-    match parsed.and_then(|matches| Calicoctl::from_arg_matches(&matches)) {
-        Ok(calicoctl) => run(calicoctl.args),
-        Err(error) => usage_error("calicoctl", &error),
-    }
 }
 
 /// Prints what clap has to say about the command line of `program`, and says how the process should end: help is a
@@ -142,7 +132,8 @@ fn execute(args: Args, world: &mut World) -> u8 {
 fn dispatch(args: Args, world: &mut World) -> Result<Verdict, Failure> {
     logging::start(&args.general.log_level)?;
     let Some(command) = args.command else {
-        world.console.out(&Calicoctl::command().render_help().to_string());
+        let mut ctl = Calicoctl::command().name("appliance ctl").bin_name("appliance ctl");
+        world.console.out(&ctl.render_help().to_string());
         return Ok(Verdict::Done);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

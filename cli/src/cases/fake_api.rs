@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 use appliance_resources::{AnyResource, DecodeError, Kind, Status, Unknown, set_defaults, validate};
 use bytes::Bytes;
@@ -18,7 +18,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::rustls;
 
 type Reply = Response<BoxBody<Bytes, Infallible>>;
 type Key = (Kind, String, String);
@@ -32,6 +34,8 @@ pub(super) struct State {
     log: Vec<(u64, &'static str, Key, Value)>,
     /// Every request line, in order.
     pub(super) requests: Vec<String>,
+    /// The Authorization header of the last request.
+    pub(super) authorization: Option<String>,
     /// So many requests are answered 503 with `Retry-After: 0`.
     pub(super) busy: u32,
     /// So many updates find that somebody else was faster.
@@ -59,27 +63,58 @@ struct Scope {
 impl FakeApi {
     /// Listens on a socket; returns when requests will be heard.
     pub(super) fn listen(path: &Path) -> FakeApi {
+        let path = path.to_path_buf();
+        FakeApi::start(move |api, ready| async move {
+            let listener = UnixListener::bind(path).unwrap();
+            ready.send(0).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(api.clone().speak(stream));
+            }
+        })
+        .0
+    }
+
+    /// Listens on a port of the kernel's choice with TLS; returns it with the port.
+    pub(super) fn listen_tls(config: rustls::ServerConfig) -> (FakeApi, u16) {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        FakeApi::start(move |api, ready| async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            ready.send(listener.local_addr().unwrap().port()).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, api) = (acceptor.clone(), api.clone());
+                tokio::spawn(async move {
+                    // A client that does not like our certificate is one of the cases.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        api.speak(stream).await;
+                    }
+                });
+            }
+        })
+    }
+
+    fn start<F>(listen: impl FnOnce(FakeApi, mpsc::Sender<u16>) -> F + Send + 'static) -> (FakeApi, u16)
+    where
+        F: Future<Output = ()>,
+    {
         let api = FakeApi::default();
-        let (served, path) = (api.clone(), path.to_path_buf());
-        let (ready, heard) = std::sync::mpsc::channel();
+        let served = api.clone();
+        let (ready, heard) = mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = UnixListener::bind(path).unwrap();
-                ready.send(()).unwrap();
-                while let Ok((stream, _)) = listener.accept().await {
-                    let api = served.clone();
-                    let service = service_fn(move |request| {
-                        let api = api.clone();
-                        async move { api.serve(request).await.ok_or_else(|| std::io::Error::other("hung up")) }
-                    });
-                    let connection = hyper::server::conn::http1::Builder::new();
-                    tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
-                }
-            });
+            runtime.block_on(listen(served, ready));
         });
-        heard.recv().unwrap();
-        api
+        let port = heard.recv().unwrap();
+        (api, port)
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let service = service_fn(move |request| {
+            let api = self.clone();
+            async move { api.serve(request).await.ok_or_else(|| std::io::Error::other("hung up")) }
+        });
+        // How a connection ends is the client's story.
+        let connection = hyper::server::conn::http1::Builder::new();
+        connection.serve_connection(TokioIo::new(stream), service).await.ok();
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -93,6 +128,8 @@ impl FakeApi {
         let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).ok()? };
         let mut state = self.state();
         state.requests.push(format!("{} {}", parts.method, parts.uri));
+        let authorization = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
+        state.authorization = authorization.map(str::to_string);
         let write = parts.method != Method::GET;
         if write && std::mem::take(&mut state.hang_up) {
             return None;

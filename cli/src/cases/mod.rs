@@ -8,6 +8,7 @@ mod faults;
 mod get;
 mod input;
 mod seeds;
+mod tls;
 mod write;
 
 use clap::Parser;

@@ -170,7 +170,7 @@ impl<'a> Writer<'a> {
         if self.dry_run {
             options["dryRun"] = json!(["All"]);
         }
-        match self.client.delete(&self.query(&target.path()), &options).await {
+        match self.client.delete(&target.path(), &options).await {
             Ok(answer) => Ok(Written { effect: Effect::Deleted, revision: self.revision(&answer) }),
             Err(error) => Err(refuse("delete", target, error)),
         }
