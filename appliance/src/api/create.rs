@@ -205,7 +205,7 @@ mod tests {
         let reason = [("appliance-reason", "ticket 42")];
         let created = api.send("POST", "hostendpoints", &reason, endpoint("a").to_string()).await;
         let revision = appliance_storage::Revision(created.version().parse().unwrap());
-        let author = api.api.registry().reader().author(revision).unwrap().expect("an author");
+        let author = api.registry.reader().author(revision).unwrap().expect("an author");
         assert_eq!((author.name.as_str(), author.source.as_str()), ("root", "unix:0"));
         assert_eq!(author.reason, "ticket 42");
         assert!(author.time > 0);

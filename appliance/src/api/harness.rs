@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 use super::body::ApiBody;
 use super::caller::{Caller, Identity, Role};
 use super::load::Load;
+use super::registry::Registry;
 use super::{Api, ApiOptions};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Trigger};
@@ -24,6 +25,7 @@ use crate::shutdown::{self, Trigger};
 /// A node's API, with the objects every cluster has.
 pub(crate) struct Harness {
     pub(crate) api: Arc<Api>,
+    pub(crate) registry: Registry,
     pub(crate) raft: Raft,
     pub(crate) load: Arc<Load>,
     pub(crate) shutdown: Trigger,
@@ -109,6 +111,7 @@ impl Harness {
         };
         let identity = Identity::User { name: "root".to_owned(), role: Role::Admin };
         let harness = Harness {
+            registry: Registry::new(raft.clone(), reader.clone()),
             api: Api::new(raft.clone(), reader, options),
             raft,
             load,
@@ -131,7 +134,7 @@ impl Harness {
             object["apiVersion"] = "projectcalico.org/v3".into();
             let decoded = AnyResource::from_value(object, Unknown::Refuse).expect("decodes");
             let author = self.caller.author("bootstrap", OffsetDateTime::now_utc());
-            self.api.registry().create(author, decoded.resource, false).await.expect("is created");
+            self.registry.create(author, decoded.resource, false).await.expect("is created");
         }
     }
 
@@ -148,6 +151,7 @@ impl Harness {
     fn asked_by(&self, identity: Identity) -> Harness {
         Harness {
             api: self.api.clone(),
+            registry: self.registry.clone(),
             raft: self.raft.clone(),
             load: self.load.clone(),
             shutdown: shutdown::channel().0,

@@ -122,6 +122,8 @@ mod tests {
             let reply = nobody.get(path).await;
             assert_eq!((reply.code, reply.body.as_ref()), (200, &b"ok"[..]), "{path}");
         }
+        assert_eq!(nobody.get("/livez").await.headers.get("appliance-node"), None);
+        assert_eq!(api.get("/livez").await.headers["appliance-node"], "n1");
         let verbose = nobody.get("/readyz?verbose&exclude=raft").await;
         assert_eq!(verbose.body.as_ref(), b"[+]ping ok\n[+]leader ok\nreadyz check passed\n");
         for path in ["/metrics", "/version", "/apis", "/nowhere", "hostendpoints", "tiers/default"] {

@@ -93,6 +93,7 @@ use appliance_consensus::Raft;
 use appliance_resources::Status;
 use appliance_storage::Reader;
 use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
 use hyper::body::Body;
 
 use self::body::ApiBody;
@@ -110,7 +111,7 @@ type Answer = Result<http::Response<ApiBody>, Refusal>;
 
 /// What the API is told about the node it serves.
 pub(crate) struct ApiOptions {
-    /// Shown by the health checks and reviews.
+    /// Named in every answer: behind one address may be many nodes.
     pub(crate) node_name: String,
     /// Where requests are counted, and what `/metrics` prints.
     pub(crate) metrics: Arc<Metrics>,
@@ -124,17 +125,18 @@ pub(crate) struct ApiOptions {
 pub(crate) struct Api {
     registry: Registry,
     options: ApiOptions,
+    /// The node's name as a header; none if the name can not be one.
+    node: Option<HeaderValue>,
 }
+
+/// The node that answered.
+const NODE_HEADER: HeaderName = HeaderName::from_static("appliance-node");
 
 impl Api {
     /// An API over this member's log and state.
     pub(crate) fn new(raft: Raft, reader: Reader, options: ApiOptions) -> Arc<Api> {
-        Arc::new(Api { registry: Registry::new(raft, reader), options })
-    }
-
-    /// The store as resources, for the node's own writes.
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.registry
+        let node = HeaderValue::try_from(&options.node_name).ok();
+        Arc::new(Api { registry: Registry::new(raft, reader), options, node })
     }
 
     /// Answers one request. Never fails: whatever goes wrong is an answer too.
@@ -152,10 +154,13 @@ impl Api {
         let (head, body) = request.into_parts();
         let call = Call::new(&caller, &head);
         let target = request::parse(&head.method, head.uri.path(), call.query);
-        let response = match self.route(&call, target.as_ref(), body).await {
+        let mut response = match self.route(&call, target.as_ref(), body).await {
             Ok(response) => response,
             Err(refusal) => refuse(&refusal),
         };
+        if let (Some(node), Identity::User { .. }) = (&self.node, &caller.identity) {
+            response.headers_mut().insert(NODE_HEADER, node.clone());
+        }
         let (verb, resource) = labels(target.as_ref());
         self.options.metrics.request(verb, resource, response.status().as_u16(), started.elapsed());
         response

@@ -145,17 +145,6 @@ impl Registry {
         Ok(Some(resource))
     }
 
-    /// All objects of a kind, or of one namespace of it, and the revision they were read at.
-    pub(crate) async fn list(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-        freshness: Freshness,
-    ) -> Result<(Revision, Vec<Record>), Refusal> {
-        self.settle(freshness).await?;
-        Ok(self.reader.list(&Key::from(ResourceKey::prefix(kind, namespace)))?)
-    }
-
     /// Stores a new object: admitted here, refused when the name is taken.
     pub(crate) async fn create(
         &self,

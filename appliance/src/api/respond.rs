@@ -36,11 +36,6 @@ impl Refusal {
         self.0.reason == Some(Reason::NotFound)
     }
 
-    /// Whether nothing was done and trying again is safe, for callers inside the process.
-    pub(crate) fn is_unavailable(&self) -> bool {
-        self.0.reason == Some(Reason::ServiceUnavailable)
-    }
-
     /// Whether the name was taken, for callers inside the process.
     pub(crate) fn is_already_exists(&self) -> bool {
         self.0.reason == Some(Reason::AlreadyExists)

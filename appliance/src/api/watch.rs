@@ -374,7 +374,7 @@ mod tests {
         for name in ["a", "b"] {
             api.post("hostendpoints", endpoint(name)).await;
         }
-        let before = api.api.registry().reader().revision();
+        let before = api.registry.reader().revision();
         let compact = appliance_storage::Command::Compact { before };
         api.raft.propose(compact.encode()).await.expect("compacts");
         let mut events = api.watch("hostendpoints?watch=1&resourceVersion=1").await;
