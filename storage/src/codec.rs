@@ -85,3 +85,180 @@ pub(crate) fn decode<T: Decode<()>>(kind: Kind, bytes: &[u8]) -> Result<T, Codec
 fn describe(error: DecodeError) -> CodecError {
     CodecError::Body(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        chain::ChainHash,
+        command::{Author, Command, Compare, Op, RequestId},
+        history::{self, Entry, First, Head, Location, Written},
+        key::Key,
+        outcome::{Outcome, Reply},
+        record::Record,
+        requests::Requests,
+        revision::Revision,
+        snapshot,
+        state::State,
+    };
+
+    fn author() -> Author {
+        let (name, source, reason) = ("alice".to_owned(), "unix:0".to_owned(), "why".to_owned());
+        Author { name, source, reason, time: 0x0102_0304_0506_0708, request: Some(RequestId([0xee; 16])) }
+    }
+
+    fn command() -> Command {
+        let key = || Key::from("k");
+        Command::Txn {
+            author: author(),
+            compare: vec![
+                Compare::ModRevision { key: key(), equals: Revision(7) },
+                Compare::CreateRevision { key: key(), equals: Revision(8) },
+                Compare::Version { key: key(), equals: 9 },
+                Compare::Value { key: key(), equals: b"v".to_vec() },
+                Compare::Exists { key: key() },
+                Compare::Absent { key: key() },
+            ],
+            then: vec![Op::Put { key: key(), value: b"value".to_vec() }],
+            otherwise: vec![Op::Delete { key: key() }, Op::Get { key: key() }],
+        }
+    }
+
+    fn record() -> Record {
+        let (create_revision, mod_revision) = (Revision(2), Revision(3));
+        Record {
+            key: Key::from("k"),
+            value: b"v".as_slice().into(),
+            create_revision,
+            mod_revision,
+            version: 4,
+        }
+    }
+
+    fn outcomes() -> [Outcome; 3] {
+        let replies = vec![
+            Reply::Put { record: record(), changed: true },
+            Reply::Delete { before: None },
+            Reply::Get { record: Some(record()) },
+        ];
+        [
+            Outcome::Succeeded { revision: Revision(5), replies: replies.clone() },
+            Outcome::Failed { revision: Revision(5), replies },
+            Outcome::Refused { reason: "no".to_owned() },
+        ]
+    }
+
+    fn entries() -> [Entry; 2] {
+        let written =
+            Written::Put { create_revision: Revision(2), version: 3, value: b"value".as_slice().into() };
+        let before = Some(Location { revision: Revision(2), sub: 1 });
+        [
+            Entry { key: Key::from("k"), written, before },
+            Entry { key: Key::from("k"), written: Written::Delete, before: None },
+        ]
+    }
+
+    /// Every struct that reaches the disk or the log, by name. A line of `testdata/golden.txt` that changes without a
+    /// new `FORMAT` makes every store there is unreadable.
+    fn samples() -> Vec<(&'static str, Vec<u8>)> {
+        let [put, delete] = entries();
+        let [succeeded, failed, refused] = outcomes();
+        let head = Head { author: author(), index: 6, entries: 2 };
+        let compact = Command::Compact { before: Revision(9) };
+        let state =
+            State { applied: 1, compacted: Revision(3), chain: ChainHash([0xcc; 32]), ..State::empty() };
+        let snapshot =
+            snapshot::Head { cluster: Some(crate::options::ClusterId([1; 16])), state: state.clone() };
+        let mut requests = Requests::default();
+        requests.remember(4, &command(), &succeeded);
+        let pack = requests.seal().remove(0);
+        vec![
+            ("command-txn", command().encode()),
+            ("command-compact", compact.encode()),
+            ("outcome-succeeded", succeeded.encode()),
+            ("outcome-failed", failed.encode()),
+            ("outcome-refused", refused.encode()),
+            ("head", encode(Kind::RevisionHead, &head)),
+            ("entry-put", encode(Kind::Entry, &put)),
+            ("entry-delete", encode(Kind::Entry, &delete)),
+            ("state", encode(Kind::State, &state)),
+            ("snapshot-head", encode(Kind::SnapshotHead, &snapshot)),
+            ("requests-row", [pack.key, pack.value.unwrap_or_default()].concat()),
+            ("state-row", state.rows().remove(0).value.unwrap_or_default()),
+            (
+                "revision-row",
+                history::rows(ChainHash::GENESIS, Revision(3), &head, &[put])
+                    .0
+                    .remove(0)
+                    .value
+                    .unwrap_or_default(),
+            ),
+        ]
+    }
+
+    #[test]
+    fn the_bytes_of_every_format_are_the_ones_on_disks_out_there() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let printed: String =
+            samples().iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
+        assert_eq!(printed, include_str!("../testdata/golden.txt"));
+    }
+
+    #[test]
+    fn what_was_encoded_decodes_to_itself() {
+        assert_eq!(Command::decode(&command().encode()), Ok(command()));
+        for outcome in outcomes() {
+            assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
+        }
+        for entry in entries() {
+            assert_eq!(history::decode_entry(&encode(Kind::Entry, &entry)), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_by_name() {
+        let mut bytes = command().encode();
+        assert_eq!(Outcome::decode(&bytes), Err(CodecError::Kind { found: 1, expected: 2 }));
+        assert_eq!(Command::decode(&[]), Err(CodecError::TooShort(0)));
+        bytes.push(0);
+        assert_eq!(Command::decode(&bytes), Err(CodecError::Trailing(1)));
+        bytes[0] = 2;
+        assert_eq!(Command::decode(&bytes), Err(CodecError::Format { found: 2 }));
+    }
+
+    /// Asks every decoder; none of them may panic or take more memory than its limit.
+    fn decode_as_everything(bytes: &[u8]) {
+        let _ = (
+            Command::decode(bytes),
+            Outcome::decode(bytes),
+            history::decode_entry(bytes),
+            First::decode(bytes),
+        );
+        let _ =
+            (decode::<State>(Kind::State, bytes), Requests::default().load(bytes), Location::parse(bytes));
+        let _ = snapshot::verify(&mut std::io::Cursor::new(bytes));
+        let _ = crate::chunk::Joined::start(b"key", bytes).map(crate::chunk::Joined::finish);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(kind in 0u8..10, body in prop::collection::vec(any::<u8>(), 0..400)) {
+            decode_as_everything(&body);
+            decode_as_everything(&[[FORMAT, kind].as_slice(), &body].concat());
+        }
+
+        #[test]
+        fn no_change_to_good_bytes_makes_a_decoder_panic(
+            sample in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        ) {
+            let samples = samples();
+            let mut bytes = samples[sample.index(samples.len())].1.clone();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            decode_as_everything(&bytes);
+            decode_as_everything(&bytes[..at]);
+        }
+    }
+}

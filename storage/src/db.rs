@@ -88,11 +88,6 @@ impl Db {
         self.guard(|| self.tree(tree).get(key))
     }
 
-    /// The first row in a range, if there is one.
-    pub(crate) fn first(&self, tree: Tree, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Fatal> {
-        self.guard(|| self.tree(tree).range(from..to).next().transpose())
-    }
-
     /// Calls `each` for every row of a tree from one key on, in key order, until it answers false.
     pub(crate) fn scan<E: From<Fatal>>(
         &self,

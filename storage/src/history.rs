@@ -4,7 +4,10 @@
 //! its link of the chain and the first entry; sub n holds entry n. So a put is one row when it is written and one when
 //! compaction removes it, and each entry can be read, kept or removed by itself. Entries never change.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bincode::{Decode, Encode};
 
@@ -210,40 +213,58 @@ pub(crate) fn read_change(db: &Db, revision: Revision) -> Result<Change, Fatal> 
     Ok(Change { revision, chain: first.chain, events: events.collect::<Result<_, Fatal>>()? })
 }
 
-/// Removes one superseded entry for good, and with the last of its revision the head. One atomic batch, so that a
-/// crash leaves the entry whole or gone.
-pub(crate) fn remove(db: &Db, at: Location) -> Result<(), Fatal> {
-    let Some(first) = read_first(db, at.revision)? else { return Ok(()) };
-    let head = Location { revision: at.revision, sub: 0 };
+/// The rows that remove superseded entries for good, and with the last of a revision its head. To be committed in one
+/// piece, so that a crash leaves each entry whole or gone.
+pub(crate) fn removal(db: &Db, entries: &[Location]) -> Result<Vec<Row>, Fatal> {
+    let mut by_revision: BTreeMap<Revision, BTreeSet<u32>> = BTreeMap::new();
+    for at in entries {
+        by_revision.entry(at.revision).or_default().insert(at.sub);
+    }
     let mut rows = Vec::new();
-    if at.sub > 0 {
-        rows.extend(removed_rows(db, at)?);
-    }
-    if has_other_entries(db, at, &first)? {
-        if at.sub == 0 {
-            rows.extend(removed_rows(db, head)?);
-            let emptied = First::encode(&first.head_bytes, first.chain, &[]);
-            rows.extend(chunk::split(&head.prefix(), &emptied).into_iter().map(rev_row));
+    for (revision, subs) in by_revision {
+        // A revision that is gone already was removed before a crash.
+        if let Some(first) = read_first(db, revision)? {
+            rows.extend(removal_from(db, revision, &first, &subs)?);
         }
-    } else {
-        rows.extend(removed_rows(db, head)?);
     }
-    db.commit(&rows)
+    Ok(rows)
 }
 
-fn has_other_entries(db: &Db, at: Location, first: &First) -> Result<bool, Fatal> {
+fn removal_from(db: &Db, revision: Revision, first: &First, subs: &BTreeSet<u32>) -> Result<Vec<Row>, Fatal> {
+    let head = Location { revision, sub: 0 };
+    let mut rows = Vec::new();
+    for sub in subs.iter().filter(|sub| **sub > 0) {
+        rows.extend(removed_rows(db, Location { revision, sub: *sub })?);
+    }
+    if entries_of(db, revision, first)?.is_subset(subs) {
+        rows.extend(removed_rows(db, head)?);
+    } else if subs.contains(&0) {
+        // Others of the revision live on, and their author with them.
+        rows.extend(removed_rows(db, head)?);
+        let emptied = First::encode(&first.head_bytes, first.chain, &[]);
+        rows.extend(chunk::split(&head.prefix(), &emptied).into_iter().map(rev_row));
+    }
+    Ok(rows)
+}
+
+/// The entries of a revision that are still there.
+fn entries_of(db: &Db, revision: Revision, first: &First) -> Result<BTreeSet<u32>, Fatal> {
+    let mut entries = BTreeSet::new();
+    if !first.entry_bytes.is_empty() {
+        entries.insert(0);
+    }
     if first.head.entries == 1 {
-        return Ok(false);
+        return Ok(entries);
     }
-    if at.sub > 0 && !first.entry_bytes.is_empty() {
-        return Ok(true);
-    }
-    let from = |sub: u32| Location { revision: at.revision, sub }.prefix();
-    let end = Location { revision: at.revision.next(), sub: 0 }.prefix();
-    if at.sub > 1 && db.first(Tree::Rev, &from(1), &at.prefix())?.is_some() {
-        return Ok(true);
-    }
-    Ok(db.first(Tree::Rev, &from(at.sub + 1), &end)?.is_some())
+    db.scan::<Fatal>(Tree::Rev, &Location { revision, sub: 1 }.prefix(), |key, _| {
+        let (at, _) = Location::parse(key).map_err(|text| db.fail(Fatal::Damaged(text)))?;
+        let ours = at.revision == revision;
+        if ours {
+            entries.insert(at.sub);
+        }
+        Ok(ours)
+    })?;
+    Ok(entries)
 }
 
 fn removed_rows(db: &Db, at: Location) -> Result<Vec<Row>, Fatal> {

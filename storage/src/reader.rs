@@ -8,10 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::{
     chain::{ChainHash, ChainHead},
     command::Author,
-    db::Db,
+    db::{Db, Row},
     error::Fatal,
     event::Change,
-    history::{read_change, read_first, read_record},
+    history::{First, read_change, read_first, read_record},
     hub::WatchHub,
     index::{Index, Slot},
     key::Key,
@@ -23,7 +23,8 @@ use crate::{
     watch::{Compacted, Watcher},
 };
 
-/// While one exists, nothing is purged: whoever holds it may read every entry it knows the location of.
+/// While one exists, nothing is purged: whoever holds it may read every entry that was current or retained when it was
+/// taken. One taken during a purge is in nobody's way: what goes then was neither any more.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
     _held: Arc<()>,
@@ -43,7 +44,7 @@ impl Core {
         Core { db, state, index, held: Arc::new(()) }
     }
 
-    /// Keeps purging away. Taken under the lock, so that no purge is under way.
+    /// Keeps purging away.
     pub(crate) fn hold(&self) -> Hold {
         Hold { _held: self.held.clone() }
     }
@@ -59,13 +60,15 @@ impl Core {
 pub(crate) struct Shared {
     core: RwLock<Core>,
     pub(crate) hub: WatchHub,
+    /// Closed while rows are being removed, to those who ask for revisions that may be among them.
+    pub(crate) gate: RwLock<()>,
     pub(crate) history: HistoryBounds,
     pub(crate) watch_lag_revisions: u64,
 }
 
 impl Shared {
     pub(crate) fn new(core: Core, hub: WatchHub, history: HistoryBounds, watch_lag_revisions: u64) -> Shared {
-        Shared { core: RwLock::new(core), hub, history, watch_lag_revisions }
+        Shared { core: RwLock::new(core), hub, gate: RwLock::new(()), history, watch_lag_revisions }
     }
 
     // A panic under the lock can only be ours, and leaves at worst an index behind its sled, which the next batch's
@@ -76,6 +79,12 @@ impl Shared {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Core> {
         self.core.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits rows; with the gate closed if some of them remove revisions.
+    pub(crate) fn commit(&self, db: &Db, rows: &[Row], removes: bool) -> Result<(), Fatal> {
+        let _closed = removes.then(|| self.gate.write().unwrap_or_else(PoisonError::into_inner));
+        db.commit(rows)
     }
 
     /// The changes in (after, until], as many as fit a page, from disk; or the first revision kept if that is later.
@@ -185,14 +194,12 @@ impl Reader {
         if revision == Revision::FIRST {
             return Ok(Some(ChainHead { revision, hash: ChainHash::GENESIS }));
         }
-        let (db, _hold) = self.hold();
-        Ok(read_first(&db, revision)?.map(|first| ChainHead { revision, hash: first.chain }))
+        Ok(self.first(revision)?.map(|first| ChainHead { revision, hash: first.chain }))
     }
 
     /// Who made a revision, while anything of it is kept: always for the `mod_revision` of a current record.
     pub fn author(&self, revision: Revision) -> Result<Option<Author>, Fatal> {
-        let (db, _hold) = self.hold();
-        Ok(read_first(&db, revision)?.map(|first| first.head.author))
+        Ok(self.first(revision)?.map(|first| first.head.author))
     }
 
     /// Where history should now be cut by the store's `HistoryBounds`, for the leader to propose as
@@ -202,16 +209,17 @@ impl Reader {
             let core = self.shared.read();
             (core.state.first_retained(), core.state.revision)
         };
-        let (db, _hold) = self.hold();
         retention::cut(&self.shared.history, first, newest, now_ms, |revision| {
             // A cut made meanwhile removes what is looked for, and with it the need for this one.
-            Ok(read_first(&db, revision)?.map_or(0, |first| first.head.author.time))
+            Ok(self.first(revision)?.map_or(0, |first| first.head.author.time))
         })
     }
 
-    fn hold(&self) -> (Arc<Db>, Hold) {
-        let core = self.shared.read();
-        (core.db.clone(), core.hold())
+    /// The head of any revision, also of one that is being removed.
+    fn first(&self, revision: Revision) -> Result<Option<First>, Fatal> {
+        let db = self.shared.read().db.clone();
+        let _open = self.shared.gate.read().unwrap_or_else(PoisonError::into_inner);
+        read_first(&db, revision)
     }
 }
 

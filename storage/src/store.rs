@@ -17,7 +17,7 @@ use crate::{
     directory::Directory,
     error::{Fatal, OpenError, SnapshotError},
     exported::Exported,
-    history,
+    history::{self, Location},
     hub::{Progress, WatchHub},
     load::Loaded,
     open::{self, Healed, Opened},
@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// Superseded entries purged when the owner has nothing better to do.
-const PURGED_WHEN_IDLE: usize = 64;
+const PURGED_WHEN_IDLE: usize = 256;
 /// Superseded entries purged with every batch, besides two for each of its commands: purging always gains on writing,
-/// and never makes a reply wait for thousands of deletions.
+/// and no reply waits for thousands of deletions.
 const PURGED_PER_BATCH: usize = 4;
 
 /// A revisioned store. Opening locks its directory; dropping it ends every watch.
@@ -93,23 +93,22 @@ impl Store {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let outcomes = self.commit(batch);
-        let purged = outcomes.and_then(|outcomes| {
-            self.purge_some(PURGED_PER_BATCH + 2 * batch.len())?;
-            Ok(outcomes)
-        });
-        purged.inspect_err(|_| self.shared.hub.stop())
+        self.commit(batch).inspect_err(|_| self.shared.hub.stop())
     }
 
     fn commit(&mut self, batch: &[(u64, Option<Command>)]) -> Result<Vec<Outcome>, Fatal> {
         let core = self.shared.read();
+        // In the same transaction, because each costs sled two writes of its own whatever its size.
+        let purged = purgeable(&core, &self.superseded, PURGED_PER_BATCH + 2 * batch.len());
+        let removal = history::removal(&core.db, &purged)?;
         let mut work = Batch::new(&core.db, &core.index, &core.state, &mut self.requests);
         let outcomes: Result<Vec<Outcome>, Fatal> =
             batch.iter().map(|(index, command)| work.apply(*index, command.as_ref())).collect();
         let outcomes = outcomes?;
-        let rows = work.finish_rows();
+        let mut rows = work.finish_rows();
+        rows.extend(removal);
         let Batch { state, writes, changes, superseded, .. } = work;
-        core.db.commit(&rows)?;
+        self.shared.commit(&core.db, &rows, !purged.is_empty())?;
         drop(core);
 
         // From here nothing can fail: readers see the batch, then watchers are told.
@@ -124,6 +123,7 @@ impl Store {
             }
             core.state = state;
         }
+        self.superseded.drain(..purged.len());
         self.superseded.extend(superseded);
         self.shared.hub.publish(applied, changes);
         Ok(outcomes)
@@ -132,27 +132,17 @@ impl Store {
     /// Removes a little of what compaction gave up; answers whether there is more. `apply` does so too: this is for an
     /// owner with nothing else to do.
     pub fn purge(&mut self) -> Result<bool, Fatal> {
-        self.purge_some(PURGED_WHEN_IDLE).inspect_err(|_| self.shared.hub.stop())
+        self.purge_some().inspect_err(|_| self.shared.hub.stop())
     }
 
-    fn purge_some(&mut self, entries: usize) -> Result<bool, Fatal> {
-        let due =
-            |state: &State, next: Option<&Superseded>| next.is_some_and(|next| next.by < state.compacted);
-        if !due(&self.shared.read().state, self.superseded.front()) {
-            return Ok(false);
+    fn purge_some(&mut self) -> Result<bool, Fatal> {
+        let core = self.shared.read();
+        let purged = purgeable(&core, &self.superseded, PURGED_WHEN_IDLE);
+        if !purged.is_empty() {
+            self.shared.commit(&core.db, &history::removal(&core.db, &purged)?, true)?;
+            self.superseded.drain(..purged.len());
         }
-        // Under the writer's lock nobody can begin to hold what is about to go.
-        let core = self.shared.write();
-        for _ in 0..entries {
-            if core.is_held() || !due(&core.state, self.superseded.front()) {
-                break;
-            }
-            if let Some(next) = self.superseded.front() {
-                history::remove(&core.db, next.what)?;
-            }
-            self.superseded.pop_front();
-        }
-        Ok(due(&core.state, self.superseded.front()))
+        Ok(is_due(&core, self.superseded.front()))
     }
 
     /// Makes everything applied so far durable; answers the last log entry for which that now holds.
@@ -208,6 +198,19 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shared.hub.stop();
     }
+}
+
+/// What may be removed now: superseded before the first revision kept, and nobody reading.
+fn purgeable(core: &Core, superseded: &VecDeque<Superseded>, most: usize) -> Vec<Location> {
+    if core.is_held() {
+        return Vec::new();
+    }
+    let due = superseded.iter().take(most).take_while(|next| is_due(core, Some(next)));
+    due.map(|next| next.what).collect()
+}
+
+fn is_due(core: &Core, next: Option<&Superseded>) -> bool {
+    next.is_some_and(|next| next.by < core.state.compacted)
 }
 
 fn progress(state: &State) -> Progress {

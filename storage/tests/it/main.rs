@@ -1,5 +1,6 @@
 //! The store from outside: scripts and their transcripts, a model, damage, snapshots.
 
+mod compaction;
 mod damage;
 mod model;
 mod requests;
