@@ -4,6 +4,7 @@
 //! only be known from other objects is returned as a requirement ([`requires`]), which the registry checks and, because
 //! the answer may change meanwhile, also puts into the transaction.
 
+use appliance_resources::builtin::{self, DEFAULT_ALLOW_PROFILE};
 use appliance_resources::{
     AnyResource, Cause, FieldError, FieldErrors, Kind, ResourceKey, Status, set_defaults, validate,
 };
@@ -26,12 +27,6 @@ pub(crate) struct Birth {
     pub(crate) time: String,
 }
 
-/// The tiers every cluster has; nobody deletes them.
-pub(crate) const BUILT_IN_TIERS: [&str; 3] = ["default", "kube-admin", "kube-baseline"];
-
-/// The profile every cluster has; nobody changes or deletes it.
-pub(crate) const BUILT_IN_PROFILE: &str = "projectcalico-default-allow";
-
 /// Refuses what is done to objects that belong to the machine. The words after `is forbidden: ` are calicoctl's.
 pub(crate) fn protect(kind: Kind, name: &str, operation: Operation) -> Result<(), Refusal> {
     let why = match (kind, operation) {
@@ -44,15 +39,15 @@ pub(crate) fn protect(kind: Kind, name: &str, operation: Operation) -> Result<()
         (Kind::ClusterInformation, Operation::Delete) => {
             "operation delete is not supported on ClusterInformation".to_owned()
         }
-        (Kind::Tier, Operation::Delete) if BUILT_IN_TIERS.contains(&name) => {
+        (Kind::Tier, Operation::Delete) if builtin::tier_values(name).is_some() => {
             format!("operation Delete is not supported on {name}: Cannot delete {name} tier")
         }
-        (Kind::Profile, Operation::Update) if name == BUILT_IN_PROFILE => {
+        (Kind::Profile, Operation::Update) if name == DEFAULT_ALLOW_PROFILE => {
             format!(
                 "operation Update is not supported on {name}: The profile \"{name}\" is a default provided by Calico and cannot be updated"
             )
         }
-        (Kind::Profile, Operation::Delete) if name == BUILT_IN_PROFILE => {
+        (Kind::Profile, Operation::Delete) if name == DEFAULT_ALLOW_PROFILE => {
             format!(
                 "operation Delete is not supported on {name}: The profile \"{name}\" is a default provided by Calico and cannot be deleted"
             )
@@ -235,8 +230,8 @@ mod tests {
             (Kind::Tier, "kube-baseline", Delete, true),
             (Kind::Tier, "mine", Delete, false),
             (Kind::Tier, "default", Update, false),
-            (Kind::Profile, BUILT_IN_PROFILE, Update, true),
-            (Kind::Profile, BUILT_IN_PROFILE, Delete, true),
+            (Kind::Profile, DEFAULT_ALLOW_PROFILE, Update, true),
+            (Kind::Profile, DEFAULT_ALLOW_PROFILE, Delete, true),
             (Kind::Profile, "web", Delete, false),
             (Kind::ClusterInformation, "default", Create, true),
             (Kind::ClusterInformation, "default", Update, true),

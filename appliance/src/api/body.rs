@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -11,6 +12,9 @@ use hyper::body::{Body, Frame, SizeHint};
 
 /// A larger body is no resource of ours; Kubernetes draws the line here too.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// A body that takes longer is not going to come whole; meanwhile it holds a connection.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What we answer with: something whole, or the events of a watch as they come.
 pub(crate) enum ApiBody {
@@ -54,6 +58,8 @@ pub(crate) enum ReadBodyError {
     TooLarge,
     #[error("the body ended early: {0}")]
     Broken(String),
+    #[error("the body did not arrive within {} seconds", BODY_PATIENCE.as_secs())]
+    TooSlow,
 }
 
 /// Reads a whole body. A length that is announced too large is refused before a byte of it is read.
@@ -65,10 +71,12 @@ where
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(ReadBodyError::TooLarge);
     }
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ReadBodyError::TooLarge),
-        Err(error) => Err(ReadBodyError::Broken(error.to_string())),
+    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_PATIENCE, whole).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ReadBodyError::TooLarge),
+        Ok(Err(error)) => Err(ReadBodyError::Broken(error.to_string())),
+        Err(_) => Err(ReadBodyError::TooSlow),
     }
 }
 

@@ -224,4 +224,14 @@ mod tests {
             "403 Forbidden: nodes.projectcalico.org \"n2\" is forbidden: User \"system:node:n1\" cannot create resource \"nodes\" in API group \"projectcalico.org\" at the cluster scope"
         );
     }
+
+    #[tokio::test]
+    async fn of_many_who_want_a_name_one_gets_it() {
+        let api = Harness::start().await;
+        let wishes = (0..8).map(|_| api.post("hostendpoints", endpoint("a")));
+        let mut codes: Vec<u16> =
+            futures_util::future::join_all(wishes).await.iter().map(|reply| reply.code).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, [201, 409, 409, 409, 409, 409, 409, 409]);
+    }
 }

@@ -138,6 +138,11 @@ impl Harness {
         }
     }
 
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The same API, asked by someone else.
     pub(crate) fn as_role(&self, name: &str, role: Role) -> Harness {
         self.asked_by(Identity::User { name: name.to_owned(), role })

@@ -85,6 +85,8 @@ pub(crate) mod respond;
 mod reviews;
 mod selection;
 mod watch;
+#[cfg(test)]
+mod wire_tests;
 
 use std::sync::Arc;
 use std::time::Instant;

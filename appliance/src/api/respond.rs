@@ -75,7 +75,9 @@ impl From<ReadBodyError> for Refusal {
     fn from(error: ReadBodyError) -> Refusal {
         match error {
             ReadBodyError::TooLarge => Status::too_large(BODY_BYTES_MAX).into(),
-            ReadBodyError::Broken(_) => Status::bad_request(error.to_string()).into(),
+            ReadBodyError::Broken(_) | ReadBodyError::TooSlow => {
+                Status::bad_request(error.to_string()).into()
+            }
         }
     }
 }
