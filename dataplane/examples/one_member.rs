@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example one_member [members]`. Prints medians; asserts that each change is one element.
 
+#![expect(clippy::disallowed_methods, reason = "measuring is what this is for")]
+
 use std::time::{Duration, Instant};
 
 use appliance_dataplane::calc::{Calc, Update};

@@ -56,10 +56,8 @@ impl Taken {
     /// The line to log, if a resource has newly become unfit or unfit for another reason.
     pub(crate) fn notice(&self) -> Option<String> {
         let Some(Known::Refused { reason, .. }) = &self.now else { return None };
-        if let Some(Known::Refused { reason: known, .. }) = &self.before {
-            if known == reason {
-                return None;
-            }
+        if matches!(&self.before, Some(Known::Refused { reason: known, .. }) if known == reason) {
+            return None;
         }
         let (kind, name) = (self.key.kind.name(), display(&self.key));
         Some(format!("Validation failed for {kind} {name}, {}: {reason}", consequence(self.key.kind)))

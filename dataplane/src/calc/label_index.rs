@@ -395,14 +395,17 @@ mod tests {
         "!(a == '0' || has(c))",
     ];
 
+    /// Names and values by number.
+    type Pairs = Vec<(usize, usize)>;
+
     #[derive(Clone, Debug)]
     enum Step {
         Selector(usize, Option<usize>),
-        Item(u8, Option<(Vec<(usize, usize)>, Vec<usize>)>),
-        Parent(usize, Vec<(usize, usize)>),
+        Item(u8, Option<(Pairs, Vec<usize>)>),
+        Parent(usize, Pairs),
     }
 
-    fn some_labels() -> impl Strategy<Value = Vec<(usize, usize)>> {
+    fn some_labels() -> impl Strategy<Value = Pairs> {
         proptest::collection::vec((0usize..3, 0usize..3), 0..3)
     }
 

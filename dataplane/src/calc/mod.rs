@@ -64,6 +64,7 @@ use crate::calc::ip_sets::IpSets;
 use crate::calc::local_endpoints::Resolution;
 use crate::calc::policy_resolver::Resolved;
 use crate::calc::profiles::Profiles;
+use crate::calc::rule_scanner::SetSpec;
 use crate::interfaces::Interfaces;
 
 pub use crate::calc::desired::{Desired, DesiredReport, IpSet, SetId, Structure};
@@ -174,9 +175,10 @@ impl Calc {
                 (Arc::clone(&last.structure), Arc::clone(&last.report))
             }
             _ => {
-                let (structure, sets, report) = self.resolve(interfaces);
-                self.ip_sets.set_active(&sets);
-                (Arc::new(structure), Arc::new(report))
+                let resolved = self.resolve(interfaces);
+                self.ip_sets.set_active(&resolved.sets);
+                self.notices.extend(self.news(&resolved.told));
+                (Arc::new(resolved.structure), Arc::new(resolved.report))
             }
         };
         self.changed = Changed::Nothing;
@@ -188,6 +190,15 @@ impl Calc {
             notices: std::mem::take(&mut self.notices),
         };
         self.answer(desired)
+    }
+
+    /// A line for each refusal that did not stand at the last flush.
+    fn news(&self, told: &[Refusal]) -> Vec<String> {
+        let stood = |refusal: &&Refusal| {
+            self.last.as_ref().is_some_and(|last| last.report.refusals.contains(refusal))
+        };
+        let news = told.iter().filter(|refusal| !stood(refusal));
+        news.map(|refusal| format!("{} {}: {}", refusal.kind, refusal.name, refusal.reason)).collect()
     }
 
     /// Puts in the kernel sets each IP set takes now, and goes on with the last structure if it is the same again.
@@ -268,10 +279,7 @@ impl Calc {
     }
 
     /// Everything small, from the start: settings, who governs what, the ordered policies of each endpoint.
-    fn resolve(
-        &self,
-        interfaces: &Interfaces,
-    ) -> (Structure, BTreeMap<SetId, rule_scanner::SetSpec>, DesiredReport) {
+    fn resolve(&self, interfaces: &Interfaces) -> Whole {
         let (settings, exclude) = self.settings();
         let endpoints: BTreeMap<&str, &HostEndpoint> = self
             .endpoints
@@ -294,7 +302,8 @@ impl Calc {
                 (*name, policy_resolver::resolve(endpoint, &selecting, &tiers, &self.profiles))
             })
             .collect();
-        let report = self.report(&endpoints, &resolution, &resolved);
+        let told = self.told(&resolved);
+        let report = self.report(&endpoints, &resolution, &resolved, &told);
         let governing = resolution.governing();
         let mut structure = Structure { settings, ..Structure::default() };
         let mut sets = BTreeMap::new();
@@ -304,7 +313,7 @@ impl Calc {
         }
         structure.interfaces = resolution.interfaces;
         structure.any_interface = resolution.any_interface;
-        (structure, sets, report)
+        Whole { structure, sets, report, told }
     }
 
     fn settings(&self) -> (desired::Settings, settings::InterfaceExclude) {
@@ -327,7 +336,7 @@ impl Calc {
         name: &str,
         endpoint: &Endpoint,
         structure: &mut Structure,
-        sets: &mut BTreeMap<SetId, rule_scanner::SetSpec>,
+        sets: &mut BTreeMap<SetId, SetSpec>,
     ) {
         let Endpoint::Policed(policies) = endpoint else { return };
         let wanted: BTreeSet<&str> = policies
@@ -358,6 +367,7 @@ impl Calc {
         endpoints: &BTreeMap<&str, &HostEndpoint>,
         resolution: &Resolution,
         resolved: &BTreeMap<&str, Resolved>,
+        told: &[Refusal],
     ) -> DesiredReport {
         let mut report = DesiredReport::default();
         for (name, endpoint) in endpoints {
@@ -382,24 +392,39 @@ impl Calc {
         report
             .endpoints
             .extend(self.workloads.iter().filter_map(|(key, resource)| workload_report(key, resource)));
-        report.refusals = self.refusals(resolved);
+        report.refusals = sorted(self.inputs.refusals().chain(told.iter().cloned()).collect());
         report
     }
 
-    fn refusals(&self, resolved: &BTreeMap<&str, Resolved>) -> Vec<Refusal> {
+    /// What passed validation and still is not enforced as written.
+    fn told(&self, resolved: &BTreeMap<&str, Resolved>) -> Vec<Refusal> {
         let unusable = self.policies.problems().map(|(name, reason)| Refusal {
             kind: Kind::GlobalNetworkPolicy.name().to_owned(),
             name: name.to_owned(),
             reason: format!("can not be enforced: {reason}"),
         });
-        let told = resolved.values().flat_map(|resolved| resolved.refusals.iter().cloned());
-        let mut refusals: Vec<Refusal> = self.inputs.refusals().chain(unusable).chain(told).collect();
-        refusals.sort_by(|left, right| {
-            (&left.kind, &left.name, &left.reason).cmp(&(&right.kind, &right.name, &right.reason))
-        });
-        refusals.dedup();
-        refusals
+        sorted(
+            unusable
+                .chain(resolved.values().flat_map(|resolved| resolved.refusals.iter().cloned()))
+                .collect(),
+        )
     }
+}
+
+/// What resolving comes to.
+struct Whole {
+    structure: Structure,
+    sets: BTreeMap<SetId, SetSpec>,
+    report: DesiredReport,
+    told: Vec<Refusal>,
+}
+
+fn sorted(mut refusals: Vec<Refusal>) -> Vec<Refusal> {
+    refusals.sort_by(|left, right| {
+        (&left.kind, &left.name, &left.reason).cmp(&(&right.kind, &right.name, &right.reason))
+    });
+    refusals.dedup();
+    refusals
 }
 
 fn host_endpoint(resource: &AnyResource) -> Option<&HostEndpoint> {

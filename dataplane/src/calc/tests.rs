@@ -118,6 +118,19 @@ fn an_invalid_endpoint_is_missing_and_told_once() {
 }
 
 #[test]
+fn what_is_not_enforced_as_written_is_told_once() {
+    let lists = "kind: HostEndpoint\nmetadata: {name: h1-eth0}\nspec: {node: h1, interfaceName: eth0, profiles: [nope]}";
+    let mut calc = in_sync(vec![set(lists)]);
+    let answer = calc.flush().expect("an answer");
+    assert_eq!(answer.notices.len(), 1);
+    assert!(answer.notices[0].starts_with("Profile nope: it does not exist"), "{}", answer.notices[0]);
+    calc.on_update(set("kind: Tier\nmetadata: {name: t}\nspec: {order: 1}"));
+    assert_eq!(calc.flush(), None, "told already");
+    calc.on_update(set("kind: Profile\nmetadata: {name: nope}\nspec: {ingress: [{action: Allow}]}"));
+    assert_eq!(calc.flush().expect("an answer").report.refusals, []);
+}
+
+#[test]
 fn a_status_is_no_change() {
     let mut calc = in_sync(vec![set("kind: Node\nmetadata: {name: h1}")]);
     calc.flush().expect("an answer");
