@@ -111,7 +111,8 @@ impl Authority {
             |error: rcgen::Error| IssueError { subject: node_name.to_owned(), reason: error.to_string() };
         let mut params = params(node_name, None, now, CERTIFICATE_LIFETIME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.subject_alt_names = names.iter().map(alternative_name).collect::<Result<_, _>>().map_err(failed)?;
+        params.subject_alt_names =
+            names.iter().map(alternative_name).collect::<Result<_, _>>().map_err(failed)?;
         self.issue(params).map_err(failed)
     }
 
@@ -124,8 +125,7 @@ impl Authority {
     ) -> Result<Pem, IssueError> {
         let mut params = params(user, Some(group), now, CERTIFICATE_LIFETIME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(params)
-            .map_err(|error| IssueError { subject: user.to_owned(), reason: error.to_string() })
+        self.issue(params).map_err(|error| IssueError { subject: user.to_owned(), reason: error.to_string() })
     }
 
     fn issue(&self, mut params: CertificateParams) -> Result<Pem, rcgen::Error> {

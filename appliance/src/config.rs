@@ -244,7 +244,8 @@ fn parse_switch(text: &str) -> Result<bool, String> {
 }
 
 fn parse_log(text: &str) -> Result<Targets, String> {
-    let wanted = "must be error, warn, info, debug or trace, or a list such as info,appliance_dataplane=debug";
+    let wanted =
+        "must be error, warn, info, debug or trace, or a list such as info,appliance_dataplane=debug";
     text.parse().map_err(|_| wanted.to_owned())
 }
 

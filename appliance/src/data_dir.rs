@@ -34,9 +34,13 @@ pub(crate) enum DataDirError {
          --data-dir"
     )]
     Foreign { path: PathBuf, example: String },
-    #[error("data directory {path}: in use by another appliance (process {process}); stop it first, or name another with --data-dir")]
+    #[error(
+        "data directory {path}: in use by another appliance (process {process}); stop it first, or name another with --data-dir"
+    )]
     Locked { path: PathBuf, process: String },
-    #[error("data directory {path}: can not {attempt}: {source}; make it writable or name another with --data-dir")]
+    #[error(
+        "data directory {path}: can not {attempt}: {source}; make it writable or name another with --data-dir"
+    )]
     Io { path: PathBuf, attempt: &'static str, source: io::Error },
 }
 
@@ -51,13 +55,13 @@ impl DataDir {
     /// Creates the directory where missing, makes it private and locks it.
     pub(crate) fn open(path: &Path) -> Result<DataDir, DataDirError> {
         let failed = |attempt| move |source| DataDirError::Io { path: path.to_owned(), attempt, source };
-        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-                    DataDirError::NotADirectory { path: path.to_owned() }
-                }
-                _ => failed("create it")(source),
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(|source| match source
+            .kind()
+        {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                DataDirError::NotADirectory { path: path.to_owned() }
             }
+            _ => failed("create it")(source),
         })?;
         let path = path.canonicalize().map_err(failed("resolve it"))?;
         refuse_foreign(&path)?;
@@ -95,8 +99,7 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
 }
 
 fn lock(directory: &Path) -> Result<File, DataDirError> {
-    let failed =
-        |attempt| move |source| DataDirError::Io { path: directory.to_owned(), attempt, source };
+    let failed = |attempt| move |source| DataDirError::Io { path: directory.to_owned(), attempt, source };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -117,9 +120,7 @@ fn lock(directory: &Path) -> Result<File, DataDirError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed("lock it")(source)),
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(failed("write in it"))?;
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed("write in it"))?;
     Ok(file)
 }
 

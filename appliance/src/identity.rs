@@ -20,6 +20,9 @@ const IDENTITY_FILE: &str = "identity.json";
 /// The form of the file that this version writes and reads.
 const FORMAT: u32 = 1;
 
+/// As many as a UUID without its dashes.
+const CLUSTER_ID_DIGITS: usize = 32;
+
 /// The member id of whoever forms a cluster; those who join are given theirs by the cluster.
 const FIRST_MEMBER: u64 = 1;
 
@@ -39,6 +42,20 @@ pub(crate) struct NodeIdentity {
     joined: Option<String>,
     /// Set once the cluster's first objects are in the store: from then on a missing store is a loss, not a beginning.
     pub(crate) formed: bool,
+}
+
+impl NodeIdentity {
+    /// The same node, once its cluster's first objects are in the store.
+    pub(crate) fn into_formed(self) -> NodeIdentity {
+        NodeIdentity { formed: true, ..self }
+    }
+
+    /// The cluster's id as the number its digits write; `load` lets nothing else through.
+    pub(crate) fn cluster_number(&self) -> Option<u128> {
+        let hexadecimal = self.cluster_id.len() == CLUSTER_ID_DIGITS
+            && self.cluster_id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        hexadecimal.then(|| u128::from_str_radix(&self.cluster_id, 16).ok()).flatten()
+    }
 }
 
 /// Where the node's name came from, for the one line logged at start.
@@ -88,20 +105,29 @@ pub(crate) enum IdentityError {
          flag out, or name another --data-dir to join as a new node"
     )]
     OtherCluster { cluster: String, wanted: String },
-    #[error("--join {wanted}: joining comes with the next release; without --join this node forms a cluster of its own")]
+    #[error(
+        "--join {wanted}: joining comes with the next release; without --join this node forms a cluster of its own"
+    )]
     JoinNotYet { wanted: String },
     #[error("the host name \"{host_name}\" can not name a node; give one with --node-name")]
     HostName { host_name: String },
-    #[error("{path}: can not be read as this node's identity: {reason}; restore it from a backup, it is not rewritten")]
+    #[error(
+        "{path}: can not be read as this node's identity: {reason}; restore it from a backup, it is not rewritten"
+    )]
     Unreadable { path: PathBuf, reason: String },
-    #[error("{path}: has format {found}, this version knows {FORMAT}; run the version that wrote it, or a newer one")]
+    #[error(
+        "{path}: has format {found}, this version knows {FORMAT}; run the version that wrote it, or a newer one"
+    )]
     Format { path: PathBuf, found: u32 },
     #[error("{path}: can not be written: {source}")]
     Write { path: PathBuf, source: io::Error },
 }
 
 /// Decides who this node is: who it was, or who it is asked to become.
-pub(crate) fn settle(stored: Option<NodeIdentity>, wanted: Wanted<'_>) -> Result<(NodeIdentity, NameSource), IdentityError> {
+pub(crate) fn settle(
+    stored: Option<NodeIdentity>,
+    wanted: Wanted<'_>,
+) -> Result<(NodeIdentity, NameSource), IdentityError> {
     let target = wanted.join.map(|join| format!("{}:{}", join.host.in_url(), join.port));
     match stored {
         Some(identity) => agree(identity, wanted.node_name, target).map(|id| (id, NameSource::DataDirectory)),
@@ -148,7 +174,8 @@ fn form(wanted: Wanted<'_>, target: Option<String>) -> Result<(NodeIdentity, Nam
 /// The identity an earlier start left, if one did.
 pub(crate) fn load(directory: &Path) -> Result<Option<NodeIdentity>, IdentityError> {
     let path = directory.join(IDENTITY_FILE);
-    let unreadable = |path: &Path, reason: String| IdentityError::Unreadable { path: path.to_owned(), reason };
+    let unreadable =
+        |path: &Path, reason: String| IdentityError::Unreadable { path: path.to_owned(), reason };
     let text = data_dir::read_small(&path).map_err(|error| unreadable(&path, error.to_string()))?;
     let Some(text) = text else { return Ok(None) };
     // The format first: a newer file may have fields that this version would call unknown.
@@ -161,7 +188,12 @@ pub(crate) fn load(directory: &Path) -> Result<Option<NodeIdentity>, IdentityErr
     if envelope.format != FORMAT {
         return Err(IdentityError::Format { path, found: envelope.format });
     }
-    serde_json::from_str(&text).map(Some).map_err(|error| unreadable(&path, error.to_string()))
+    let identity: NodeIdentity =
+        serde_json::from_str(&text).map_err(|error| unreadable(&path, error.to_string()))?;
+    match identity.cluster_number() {
+        Some(_) => Ok(Some(identity)),
+        None => Err(unreadable(&path, format!("clusterId must be {CLUSTER_ID_DIGITS} hexadecimal digits"))),
+    }
 }
 
 /// Makes the identity durable.
@@ -179,7 +211,12 @@ mod tests {
     use crate::config::Host;
 
     fn wanted<'a>(name: Option<&'a (String, Source)>, join: Option<&'a JoinTarget>) -> Wanted<'a> {
-        Wanted { node_name: name, join, host_name: "My-Host", fresh_cluster_id: "c0ffee".to_owned() }
+        Wanted {
+            node_name: name,
+            join,
+            host_name: "My-Host",
+            fresh_cluster_id: "c0ffee00000000000000000000c0ffee".to_owned(),
+        }
     }
 
     fn named(name: &str) -> (String, Source) {
@@ -213,7 +250,8 @@ mod tests {
         let (identity, source) = settle(Some(formed()), wanted(None, None)).expect("agrees");
         assert_eq!((identity, source), (formed(), NameSource::DataDirectory));
         settle(Some(formed()), wanted(Some(&named("my-host")), None)).expect("the same name is ignored");
-        let refusal = settle(Some(formed()), wanted(Some(&named("x")), None)).expect_err("refused").to_string();
+        let refusal =
+            settle(Some(formed()), wanted(Some(&named("x")), None)).expect_err("refused").to_string();
         assert!(refusal.contains("--node-name x") && refusal.contains("node my-host"), "{refusal}");
     }
 
@@ -249,6 +287,10 @@ mod tests {
         for (text, says) in [
             ("", "can not be read as this node's identity"),
             ("{\"format\":1}", "missing field"),
+            (
+                "{\"format\":1,\"clusterId\":\"+1\",\"nodeId\":1,\"nodeName\":\"a\",\"formed\":true}",
+                "32 hexadecimal digits",
+            ),
             ("{\"format\":2,\"later\":true}", "has format 2"),
         ] {
             std::fs::write(&file, text).expect("write");

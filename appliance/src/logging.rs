@@ -15,8 +15,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Sends the events that pass the filter to standard error.
 pub(crate) fn start(filter: Targets) {
     // `SystemTime` prints RFC 3339 with microseconds in UTC.
-    let lines =
-        fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()).with_timer(SystemTime).with_target(true);
+    let lines = fmt::layer()
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_timer(SystemTime)
+        .with_target(true);
     // A second subscriber is only possible in tests, and there the first one serves as well.
     let _ = Registry::default().with(lines).with(filter).try_init();
 }

@@ -1,2 +1,58 @@
-//! The binary.
-fn main() {}
+//! `appliance`: network policy for bare-metal hosts, in one binary.
+//!
+//! Parses the command line and chooses: the node (`server`), the administrator's command (`appliance_cli`), or a few
+//! lines about itself. Whatever goes wrong on the way to a running node ends here, as one line and an exit code.
+
+mod api;
+mod args;
+mod author;
+mod authority;
+mod bootstrap;
+mod compactor;
+mod config;
+mod connection;
+mod data_dir;
+mod enforcer;
+mod exit;
+mod gather;
+mod host;
+mod identity;
+mod kubeconfig;
+mod listener;
+mod logging;
+mod metrics;
+mod pki;
+mod readings;
+mod server;
+mod settings;
+mod shutdown;
+mod status_writer;
+mod syncer;
+mod systemd;
+mod tls;
+mod version;
+
+use std::io::{Write, stderr, stdout};
+use std::process::ExitCode;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    match Args::from_command_line().command {
+        Command::Run(run) => match gather::config(*run).map_err(Into::into).and_then(server::run) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error.as_ref()),
+        },
+        Command::Ctl(ctl) => appliance_cli::run(*ctl),
+        // A reader that has gone away has read enough.
+        Command::Version => match writeln!(stdout(), "{}", version::report("nft".as_ref())) {
+            Ok(()) | Err(_) => ExitCode::SUCCESS,
+        },
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    // Not through the log: its level is a setting, and this line is the answer to the command.
+    let _ = writeln!(stderr(), "appliance: {error}");
+    ExitCode::from(exit::GENERAL)
+}

@@ -35,7 +35,9 @@ pub(crate) struct Pki {
 pub(crate) enum PkiError {
     #[error("{path}: {attempt}: {source}; the node needs its keys, restore the file or its rights")]
     Io { path: PathBuf, attempt: &'static str, source: io::Error },
-    #[error("{path}: {reason}; clients trust this authority, so it is not replaced: restore ca.crt and ca.key from a backup")]
+    #[error(
+        "{path}: {reason}; clients trust this authority, so it is not replaced: restore ca.crt and ca.key from a backup"
+    )]
     Authority { path: PathBuf, reason: String },
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -120,7 +122,11 @@ fn keep_or_make(
 fn load(directory: &Path, name: &str) -> Result<Option<Pem>, PkiError> {
     let read = |extension: &str| {
         let path = directory.join(format!("{name}.{extension}"));
-        data_dir::read_small(&path).map_err(|source| PkiError::Io { path, attempt: "can not be read", source })
+        data_dir::read_small(&path).map_err(|source| PkiError::Io {
+            path,
+            attempt: "can not be read",
+            source,
+        })
     };
     Ok(match (read("crt")?, read("key")?) {
         (Some(certificate), Some(key)) => Some(Pem { certificate, key }),

@@ -53,7 +53,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("/var/lib/appliance"),
         "Store, keys, identity and last enforced ruleset; created 0700",
     ),
-    setting("run-dir", "DIR", Some("/run/appliance"), "Holds appliance.sock, the API on a Unix socket, root only"),
+    setting(
+        "run-dir",
+        "DIR",
+        Some("/run/appliance"),
+        "Holds appliance.sock, the API on a Unix socket, root only",
+    ),
     setting("api-listen", "ADDRESS:PORT", Some("[::]:6443"), "Where the API listens with TLS"),
     setting(
         "peer-listen",
@@ -167,7 +172,11 @@ pub(crate) fn unknown_variables(environment: &BTreeMap<String, String>) -> Vec<&
     let known = |name: &str| {
         OTHER_VARIABLES.contains(&name) || SETTINGS.iter().any(|setting| variable(setting.name) == name)
     };
-    environment.keys().map(String::as_str).filter(|v| v.starts_with(ENVIRONMENT_PREFIX) && !known(v)).collect()
+    environment
+        .keys()
+        .map(String::as_str)
+        .filter(|v| v.starts_with(ENVIRONMENT_PREFIX) && !known(v))
+        .collect()
 }
 
 /// The environment variable of a setting.
@@ -192,11 +201,12 @@ fn choose(setting: &Setting, layers: &Layers, file: &BTreeMap<&'static str, Stri
 }
 
 fn read_file(path: &str, text: &str) -> Result<BTreeMap<&'static str, String>, FileError> {
-    let mapping: Option<BTreeMap<String, serde_json::Value>> = serde_saphyr::from_str(text).map_err(|error| {
-        // Only the first line: the rest draws the file, and a start-up error is one line.
-        let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-        FileError::Syntax { path: path.to_owned(), reason }
-    })?;
+    let mapping: Option<BTreeMap<String, serde_json::Value>> =
+        serde_saphyr::from_str(text).map_err(|error| {
+            // Only the first line: the rest draws the file, and a start-up error is one line.
+            let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+            FileError::Syntax { path: path.to_owned(), reason }
+        })?;
     let mut values = BTreeMap::new();
     for (key, value) in mapping.unwrap_or_default() {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == key) else {
@@ -289,7 +299,9 @@ mod tests {
     fn a_bad_file_names_the_file_and_the_key() {
         let refused = |text: &str| layer(&layers(None, None, Some(text))).expect_err("refused").to_string();
 
-        assert!(refused("dta-dir: /x").starts_with("c.yaml: unknown key \"dta-dir\"; known keys are data-dir,"));
+        assert!(
+            refused("dta-dir: /x").starts_with("c.yaml: unknown key \"dta-dir\"; known keys are data-dir,")
+        );
         assert!(refused("data-dir: {a: b}").starts_with("c.yaml: key \"data-dir\" must be a text"));
         assert!(refused("data-dir:").starts_with("c.yaml: key \"data-dir\" must be a text"));
         let syntax = refused("- a\n- b\n");

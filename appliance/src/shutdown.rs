@@ -4,6 +4,7 @@
 //! SIGTERM or SIGINT asks for an orderly stop; the second means that somebody is out of patience, and the process ends
 //! there and then. Either way the kernel keeps the policy it has: stopping never opens anything.
 
+use std::convert::Infallible;
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,7 +65,7 @@ impl Signals {
     }
 
     /// Waits, while the shutdown runs, for whoever will not: ends the process at once.
-    pub(crate) async fn exit_on_next(mut self) {
+    pub(crate) async fn exit_on_next(mut self) -> Infallible {
         let signal = self.next().await;
         tracing::warn!("{signal} again: exiting at once; the log makes good what the store had not flushed");
         std::process::exit(i32::from(exit::GENERAL));

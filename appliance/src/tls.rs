@@ -21,7 +21,9 @@ const SESSIONS_MAX: usize = 128;
 
 /// Why the API can not speak TLS with the keys it has.
 #[derive(Debug, thiserror::Error)]
-#[error("the API's certificate in the data directory can not be used: {0}; remove pki/server.* to have it made anew")]
+#[error(
+    "the API's certificate in the data directory can not be used: {0}; remove pki/server.* to have it made anew"
+)]
 pub(crate) struct TlsError(String);
 
 /// The server's side of every handshake.

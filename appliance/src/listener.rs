@@ -1,0 +1,348 @@
+//! Listeners: the two doors of the API, TLS for the network and a Unix socket for root.
+//!
+//! A listener finds out who is at the door and hands the connection to `connection`. Both are bound before anything
+//! else is opened, so that a port already taken is the first thing an operator hears; they accept once the store
+//! serves. Each door has its own bound: however many clients the network sends, root gets in.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::api::Api;
+use crate::api::caller::{Caller, Identity, Role};
+use crate::connection;
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::tls;
+
+/// Connections over TLS at a time: every node of a large cluster and its operators; more wait in the backlog.
+const TLS_CONNECTIONS_MAX: usize = 2_048;
+
+/// Connections over the Unix socket at a time: root's own tools.
+const UNIX_CONNECTIONS_MAX: usize = 128;
+
+/// Connections the kernel completes for us before we accept them.
+const BACKLOG: i32 = 1_024;
+
+/// A handshake that takes longer is not going to end: slow lines need one second, not ten.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After a failed accept (out of files, out of memory) the next one is tried when some connection may have ended.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Requests under way get this long to finish when the node stops; watches never would.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The socket's name in the run directory.
+const SOCKET: &str = "appliance.sock";
+
+/// Why a door could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error(
+        "API address {address}: already taken by another process; stop that one, or choose another with --api-listen"
+    )]
+    Taken { address: SocketAddr },
+    #[error("API address {address}: can not be listened on: {source}; choose another with --api-listen")]
+    Tcp { address: SocketAddr, source: io::Error },
+    #[error(
+        "socket {path}: another appliance answers there; stop it, or name another directory with --run-dir"
+    )]
+    Answered { path: PathBuf },
+    #[error("run directory {path}: {attempt}: {source}; make it writable or name another with --run-dir")]
+    RunDirectory { path: PathBuf, attempt: &'static str, source: io::Error },
+}
+
+/// The API's door to the network, bound and not yet accepting.
+#[derive(Debug)]
+pub(crate) struct TlsListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// The API's door for root, bound and not yet accepting; the socket is removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct RootListener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl TlsListener {
+    /// Binds the address; `[::]` takes IPv4 as well, and on a host without IPv6 becomes `0.0.0.0`.
+    pub(crate) fn bind(wanted: SocketAddr) -> Result<TlsListener, ListenError> {
+        let listener = match bind_tcp(wanted) {
+            Err(error) if wanted.ip().is_unspecified() && lacks_ipv6(&error) => {
+                bind_tcp((Ipv4Addr::UNSPECIFIED, wanted.port()).into())
+            }
+            bound => bound,
+        };
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::Taken { address: wanted },
+            _ => ListenError::Tcp { address: wanted, source },
+        };
+        let listener = listener.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(TlsListener { listener, address })
+    }
+
+    /// Where it listens; the port is the kernel's choice when zero was asked for.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until shutdown, then gives the requests under way a moment.
+    pub(crate) async fn serve(
+        self,
+        config: Arc<ServerConfig>,
+        api: Arc<Api>,
+        metrics: Arc<Metrics>,
+        mut shutdown: Shutdown,
+    ) {
+        let acceptor = TlsAcceptor::from(config);
+        let mut door = Door::new(TLS_CONNECTIONS_MAX);
+        loop {
+            let accepted = tokio::select! {
+                permit = door.permit() => tokio::select! {
+                    accepted = self.listener.accept() => accepted.map(|(stream, peer)| (permit, stream, peer)),
+                    () = shutdown.requested() => break,
+                },
+                () = shutdown.requested() => break,
+            };
+            let Some((permit, stream, peer)) = accepted_or_pause(accepted).await else { continue };
+            let (acceptor, api, shutdown) = (acceptor.clone(), api.clone(), shutdown.clone());
+            let open = metrics.connection("tls");
+            door.connections.spawn(async move {
+                let _held = (permit, open);
+                serve_tls(acceptor, stream, peer, api, shutdown).await;
+            });
+        }
+        drop(self.listener);
+        door.drain().await;
+    }
+}
+
+impl RootListener {
+    /// Makes the run directory and the socket in it. A socket nobody answers on is what a killed process left behind.
+    pub(crate) async fn bind(run_dir: &Path) -> Result<RootListener, ListenError> {
+        let failed =
+            |attempt| move |source| ListenError::RunDirectory { path: run_dir.to_owned(), attempt, source };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(run_dir)
+            .map_err(failed("can not be made"))?;
+        let path = run_dir.join(SOCKET);
+        if UnixStream::connect(&path).await.is_ok() {
+            return Err(ListenError::Answered { path });
+        }
+        // Made under another name, narrowed, then renamed: nobody finds it with a wider mode, not for a moment.
+        let making = run_dir.join(format!("{SOCKET}.new"));
+        remove(&making).map_err(failed("a left-over socket can not be removed"))?;
+        let listener = UnixListener::bind(&making).map_err(failed("can not hold a socket"))?;
+        std::fs::set_permissions(&making, std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| std::fs::rename(&making, &path))
+            .map_err(failed("can not hold a socket"))?;
+        Ok(RootListener { listener, path })
+    }
+
+    /// The socket.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Accepts until shutdown, then gives the requests under way a moment.
+    pub(crate) async fn serve(self, api: Arc<Api>, metrics: Arc<Metrics>, mut shutdown: Shutdown) {
+        let mut door = Door::new(UNIX_CONNECTIONS_MAX);
+        loop {
+            let accepted = tokio::select! {
+                permit = door.permit() => tokio::select! {
+                    accepted = self.listener.accept() => accepted.map(|(stream, _)| (permit, stream)),
+                    () = shutdown.requested() => break,
+                },
+                () = shutdown.requested() => break,
+            };
+            let Some((permit, stream)) = accepted_or_pause(accepted).await else { continue };
+            let caller = local_caller(&stream);
+            let (api, shutdown) = (api.clone(), shutdown.clone());
+            let open = metrics.connection("unix");
+            door.connections.spawn(async move {
+                let _held = (permit, open);
+                connection::serve(stream, caller, api, shutdown).await;
+            });
+        }
+        door.drain().await;
+    }
+}
+
+impl Drop for RootListener {
+    fn drop(&mut self) {
+        // The next start would remove it as well; this spares `ctl` a refused connection meanwhile.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The connections behind one listener.
+struct Door {
+    permits: Arc<Semaphore>,
+    connections: JoinSet<()>,
+}
+
+impl Door {
+    fn new(connections_max: usize) -> Door {
+        Door { permits: Arc::new(Semaphore::new(connections_max)), connections: JoinSet::new() }
+    }
+
+    /// Waits for room; meanwhile, and while it waits, forgets connections that ended.
+    async fn permit(&mut self) -> Option<OwnedSemaphorePermit> {
+        while self.connections.try_join_next().is_some() {}
+        // The semaphore is never closed, so there is always a permit in the end.
+        self.permits.clone().acquire_owned().await.ok()
+    }
+
+    async fn drain(mut self) {
+        let all_ended = async { while self.connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, all_ended).await.is_err() {
+            self.connections.shutdown().await;
+        }
+    }
+}
+
+async fn serve_tls(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+    api: Arc<Api>,
+    shutdown: Shutdown,
+) {
+    // Small answers must not wait for an acknowledgement, and a peer that lost its power must be noticed.
+    let tuned = stream.set_nodelay(true).and_then(|()| Ok(sockopt::set_socket_keepalive(&stream, true)?));
+    if let Err(error) = tuned {
+        tracing::debug!("connection from {peer}: {error}");
+        return;
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!("no TLS with {peer}: {error}"),
+        Err(_) => return tracing::debug!("no TLS with {peer} within {HANDSHAKE_TIMEOUT:?}"),
+    };
+    let identity = tls::identity(stream.get_ref().1.peer_certificates());
+    let address = peer.ip().to_canonical().to_string();
+    connection::serve(stream, Caller { identity, address }, api, shutdown).await;
+}
+
+/// Who is at the other end of a Unix socket, by the kernel's word: root, or whoever runs the node and so owns its data
+/// directory. Nobody else gets past the socket's mode; if somebody does, the API knows nothing of them.
+fn local_caller(stream: &UnixStream) -> Caller {
+    let Ok(peer) = stream.peer_cred() else {
+        return Caller { identity: Identity::Anonymous, address: "unix".to_owned() };
+    };
+    let address = format!("unix:{}", peer.uid());
+    let ours = rustix::process::geteuid().as_raw();
+    let identity = match peer.uid() {
+        0 => Identity::User { name: "root".to_owned(), role: Role::Admin },
+        uid if uid == ours => Identity::User { name: format!("uid:{uid}"), role: Role::Admin },
+        _ => Identity::Anonymous,
+    };
+    Caller { identity, address }
+}
+
+async fn accepted_or_pause<T>(accepted: io::Result<T>) -> Option<T> {
+    match accepted {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            tracing::warn!("could not accept a connection: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restart must not wait for the connections of the process before it to be forgotten.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        // Whatever the host's default: `[::]` means both families.
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    TcpListener::from_std(std::net::TcpListener::from(socket))
+}
+
+/// IPv6 switched off shows as either, depending on how it was switched off.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let code = rustix::io::Errno::from_io_error(error);
+    matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_already_taken_is_named_with_what_to_do() {
+        let first = TlsListener::bind("127.0.0.1:0".parse().expect("address")).expect("bound");
+        let refusal = TlsListener::bind(first.address()).expect_err("taken").to_string();
+        assert!(refusal.starts_with(&format!("API address {}: already taken", first.address())), "{refusal}");
+        assert!(refusal.contains("--api-listen"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn any_address_takes_both_families() {
+        let any = TlsListener::bind("[::]:0".parse().expect("address")).expect("bound");
+        TcpStream::connect((Ipv4Addr::LOCALHOST, any.address().port())).await.expect("IPv4 connects");
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_private_and_a_second_node_is_refused() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let run_dir = directory.path().join("run");
+        let first = RootListener::bind(&run_dir).await.expect("bound");
+        let mode = std::fs::metadata(first.path()).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let refusal = RootListener::bind(&run_dir).await.expect_err("answered").to_string();
+        assert!(refusal.contains("another appliance answers there"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_killed_process_is_replaced() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let dead = UnixListener::bind(directory.path().join(SOCKET)).expect("bound");
+        drop(dead);
+        let again = RootListener::bind(directory.path()).await.expect("bound again");
+        UnixStream::connect(again.path()).await.expect("answers");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_says_who_is_local() {
+        let (ours, _theirs) = UnixStream::pair().expect("pair");
+        let caller = local_caller(&ours);
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!(caller.address, format!("unix:{uid}"));
+        assert!(matches!(caller.identity, Identity::User { role: Role::Admin, .. }));
+    }
+}

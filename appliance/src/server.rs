@@ -1,0 +1,355 @@
+//! Server: a node from its first step to its last, as a list.
+//!
+//! # Start-up, in this order, and why
+//!
+//! 1. **The host**: settings are logged, the signals become ours, the limit on open files is raised.
+//! 2. **The kernel**: with enforcement on, nft and the right to use it are asked for before anything is made. A host
+//!    that can not be policed must not look as if it were.
+//! 3. **The data directory**: created, locked, and asked who we are. From here on no second process can do harm.
+//! 4. **The doors**: both listeners are bound, and do not accept. A port already taken is heard of before a store is
+//!    opened; a client that comes early waits in the backlog instead of being refused.
+//! 5. **Keys**: made at the first start, kept afterwards; the kubeconfig needs the port of step 4.
+//! 6. **The store and raft**: opening may take long after a power cut, and everything below asks them.
+//! 7. **Enforcement**, before anybody is served: a restart must not wait for clients. The dataplane writes nothing
+//!    to the kernel until the syncer has passed on the whole current state; until then yesterday's ruleset stands.
+//! 8. **The first objects** of a new cluster, which need a leader; one that is missing later is put back.
+//! 9. **The API**: the doors open. systemd hears that we serve, the log gets one line with the addresses.
+//!
+//! # Shutdown: the same list from its end
+//!
+//! Doors close and requests under way finish; reports end; the syncer and the reconciler stop, **leaving the kernel's
+//! policy as it is**; raft makes the store durable; the directory is unlocked by the kernel when we are gone. Dying at
+//! any point of it loses nothing: that is what the log is for.
+//!
+//! # What ends a node
+//!
+//! A signal; raft stopping by itself (a disk failed: a replica that can not write must not answer); the reconciler or
+//! the syncer ending by itself. Whoever started us starts us again; meanwhile the kernel enforces what it has.
+//!
+//! *Questions for a reviewer*: does any step write to the kernel before step 7 has seen the whole store? Does any step
+//! accept a client before step 9? Is anything started here that the shutdown list does not stop?
+
+use std::error::Error;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use appliance_consensus::{Config as RaftConfig, Raft, StartError, StopReason};
+use appliance_storage::{ClusterId, OpenError, Reader, Store, StoreOptions};
+use time::OffsetDateTime;
+use tokio::task::JoinHandle;
+
+use crate::api::load::Load;
+use crate::api::registry::Registry;
+use crate::api::{Api, ApiOptions};
+use crate::bootstrap::{self, BootstrapError};
+use crate::compactor;
+use crate::config::{Config, Host};
+use crate::data_dir::{self, DataDir, DataDirError};
+use crate::enforcer::{Enforcer, EnforcerError, Place};
+use crate::host;
+use crate::identity::{self, IdentityError, NodeIdentity, Wanted};
+use crate::kubeconfig;
+use crate::listener::{ListenError, RootListener, TlsListener};
+use crate::logging;
+use crate::metrics::Metrics;
+use crate::pki::{self, Pki, PkiError};
+use crate::readings;
+use crate::shutdown::{self, Signals, Trigger};
+use crate::systemd;
+use crate::tls::{self, TlsError};
+use crate::version;
+
+/// The administrator's first credentials, in the data directory.
+const KUBECONFIG: &str = "admin.kubeconfig";
+
+/// The store, in the data directory.
+const STORE: &str = "store";
+
+/// The log's directory, which consensus makes in the data directory.
+const LOG: &str = "wal";
+
+/// Threads for blocking calls (opening the store, resolving names): few at a time, and each costs a stack.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// What still runs this long after everything was stopped is a task that nobody waits for; the process ends.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
+/// Why a node did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerError {
+    #[error("the runtime could not be started: {0}")]
+    Runtime(io::Error),
+    #[error("signals can not be listened for: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{path}: can not be written: {source}")]
+    Kubeconfig { path: PathBuf, source: io::Error },
+    #[error(
+        "{path}: missing, though this node has formed its cluster; put the directory back, restore the data directory \
+         from a backup, or move all of it away to begin a new cluster"
+    )]
+    LogMissing { path: PathBuf },
+    #[error("the store could not be opened: {0}")]
+    Store(#[from] OpenError),
+    #[error("the store could not be opened: the thread that opened it ended early")]
+    StoreThread,
+    #[error("{0}")]
+    Raft(#[from] StartError),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error(transparent)]
+    Enforcer(#[from] EnforcerError),
+    #[error("consensus ended: {0}; the kernel keeps the policy it has")]
+    Consensus(StopReason),
+}
+
+/// Runs a node until it is told to stop, or can not go on.
+pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    logging::start(config.log.clone());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.worker_threads)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("appliance")
+        .enable_all()
+        .build()
+        .map_err(ServerError::Runtime)?;
+    let result = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    if let Err(error) = &result {
+        tracing::error!("{error}");
+    }
+    Ok(result?)
+}
+
+/// Start-up, as the essay lists it.
+async fn serve(config: Config) -> Result<(), ServerError> {
+    let started = Instant::now();
+    // 1. The host.
+    announce(&config);
+    let signals = Signals::listen().map_err(ServerError::Signals)?;
+    host::raise_open_files();
+    // 2. The kernel.
+    Enforcer::check(&config)?;
+    // 3. The data directory.
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let identity = settle_identity(&config, &data_dir)?;
+    // 4. The doors.
+    let root = RootListener::bind(&config.run_dir).await?;
+    let network = TlsListener::bind(config.api_listen)?;
+    // 5. Keys.
+    let reached_on = reached_on(&config);
+    let pki = prepare_keys(&data_dir, &identity, &reached_on, network.address().port())?;
+    // 6. The store and raft.
+    let (raft, reader) = open_store(&data_dir, &identity).await?;
+    // 7. Enforcement.
+    let registry = Registry::new(raft.clone(), reader.clone());
+    let enforcer = Enforcer::start(
+        &Place {
+            config: &config,
+            data_dir: &data_dir,
+            node_name: &identity.node_name,
+            reached_on: &reached_on,
+            api_port: network.address().port(),
+        },
+        &registry,
+    );
+    // 8. The first objects.
+    let objects = bootstrap::objects(&identity.cluster_id, &identity.node_name, &reached_on);
+    bootstrap::ensure(&registry, &identity.node_name, objects).await?;
+    remember_formed(&data_dir, &identity)?;
+    // 9. The API.
+    let addresses = format!("{} and https://{}", root.path().display(), network.address());
+    let (trigger, shutdown) = shutdown::channel();
+    let load = Arc::new(Load::default());
+    let metrics =
+        Metrics::new(readings::of_node(raft.clone(), reader.clone(), enforcer.report(), load.clone()));
+    let node_name = identity.node_name.clone();
+    let options = ApiOptions { node_name, metrics: metrics.clone(), load, shutdown: shutdown.clone() };
+    let api = Api::new(raft.clone(), reader.clone(), options);
+    let root = tokio::spawn(root.serve(api.clone(), metrics.clone(), shutdown.clone()));
+    let network = tokio::spawn(network.serve(tls::server_config(&pki)?, api, metrics, shutdown));
+    let doors = Doors { trigger, root, network };
+    let compactor = tokio::spawn(compactor::run(raft.clone(), reader));
+    systemd::notify(systemd::READY);
+    tracing::info!(
+        "node {} serves on {addresses}, {:.0?} after its start",
+        identity.node_name,
+        started.elapsed()
+    );
+
+    let node = Running { raft, enforcer, doors, compactor };
+    node.until_told(signals).await
+    // `data_dir` is dropped, and so unlocked, only here.
+}
+
+/// Everything that runs.
+struct Running {
+    raft: Raft,
+    enforcer: Enforcer,
+    doors: Doors,
+    compactor: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits for the first reason to end, then stops everything in the reverse of its start.
+    async fn until_told(mut self, mut signals: Signals) -> Result<(), ServerError> {
+        let result = tokio::select! {
+            signal = signals.next() => {
+                tracing::info!("{signal}: stopping; the kernel keeps the policy it has; a second signal exits at once");
+                Ok(())
+            }
+            reason = self.raft.stopped() => Err(ServerError::Consensus(reason)),
+            error = self.enforcer.ended() => Err(error.into()),
+        };
+        systemd::notify(systemd::STOPPING);
+        tokio::select! {
+            () = self.stop() => result,
+            never = signals.exit_on_next() => match never {},
+        }
+    }
+
+    async fn stop(self) {
+        self.doors.close().await;
+        self.compactor.abort();
+        self.enforcer.stop().await;
+        self.raft.stop().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The listeners at work.
+struct Doors {
+    trigger: Trigger,
+    root: JoinHandle<()>,
+    network: JoinHandle<()>,
+}
+
+impl Doors {
+    /// Both at once: each gives its clients a moment.
+    async fn close(self) {
+        self.trigger.fire();
+        for door in [self.root, self.network] {
+            // A door that panicked is closed.
+            let _ = door.await;
+        }
+    }
+}
+
+fn announce(config: &Config) {
+    tracing::info!(
+        "appliance {} ({}, {}) on {}",
+        version::VERSION,
+        version::COMMIT,
+        version::TARGET,
+        host::kernel()
+    );
+    for setting in &config.effective {
+        tracing::info!("setting {} is {} (from {})", setting.name, setting.value, setting.source);
+    }
+    for variable in &config.unknown_variables {
+        tracing::warn!("environment variable {variable} is no setting of ours and is ignored");
+    }
+}
+
+/// Who this node is. A new identity is durable before anything is made in its name.
+fn settle_identity(config: &Config, data_dir: &DataDir) -> Result<NodeIdentity, ServerError> {
+    let host_name = host::name();
+    let stored = identity::load(data_dir.path())?;
+    let wanted = Wanted {
+        node_name: config.node_name.as_ref(),
+        join: config.join.as_ref(),
+        host_name: &host_name,
+        fresh_cluster_id: uuid::Uuid::new_v4().simple().to_string(),
+    };
+    let (identity, source) = identity::settle(stored.clone(), wanted)?;
+    tracing::info!("node name is {} (from {source})", identity.node_name);
+    match stored {
+        None => identity::save(data_dir.path(), &identity)?,
+        Some(_) if identity.formed && !data_dir.join(LOG).is_dir() => {
+            return Err(ServerError::LogMissing { path: data_dir.join(LOG) });
+        }
+        Some(_) => {}
+    }
+    tracing::info!("member {} of cluster {}", identity.node_id, identity.cluster_id);
+    Ok(identity)
+}
+
+/// From here on an empty store would be a loss and not a beginning.
+fn remember_formed(data_dir: &DataDir, identity: &NodeIdentity) -> Result<(), ServerError> {
+    if !identity.formed {
+        identity::save(data_dir.path(), &identity.clone().into_formed())?;
+    }
+    Ok(())
+}
+
+/// What others reach this node on: what was configured, else the address that is listened on, else the address of the
+/// default route's interface.
+fn reached_on(config: &Config) -> Vec<Host> {
+    if !config.advertise.is_empty() {
+        return config.advertise.clone();
+    }
+    let listen = config.api_listen.ip();
+    if !listen.is_unspecified() {
+        return vec![Host::Address(listen)];
+    }
+    let found: Vec<Host> = host::default_route_addresses().into_iter().map(Host::Address).collect();
+    if found.is_empty() {
+        tracing::warn!(
+            "no default route: others can not be told where this node is; give --advertise-address"
+        );
+        return vec![Host::Address(Ipv4Addr::LOCALHOST.into())];
+    }
+    let names: Vec<String> = found.iter().map(Host::to_string).collect();
+    tracing::info!("advertised address is {} (from the default route)", names.join(", "));
+    found
+}
+
+/// Certificates that fit, and the kubeconfig of the first administrator.
+fn prepare_keys(
+    data_dir: &DataDir,
+    identity: &NodeIdentity,
+    reached_on: &[Host],
+    port: u16,
+) -> Result<Pki, ServerError> {
+    let now = OffsetDateTime::now_utc();
+    let NodeIdentity { cluster_id, formed, node_name, .. } = identity;
+    let pki = pki::prepare(data_dir.path(), cluster_id, *formed, node_name, reached_on, now)?;
+    let host = reached_on.first().map_or_else(|| "localhost".to_owned(), Host::in_url);
+    let text = kubeconfig::render(&format!("https://{host}:{port}"), &pki.authority, "admin", &pki.admin);
+    let path = data_dir.join(KUBECONFIG);
+    let written = match data_dir::read_small(&path) {
+        Ok(Some(standing)) if standing == text => Ok(()),
+        _ => data_dir::write_private(&path, text.as_bytes()),
+    };
+    written.map_err(|source| ServerError::Kubeconfig { path: path.clone(), source })?;
+    tracing::info!("kubeconfig of the administrator is {}", path.display());
+    Ok(pki)
+}
+
+/// Opens the store where nothing else waits for it, and starts the thread that owns it.
+async fn open_store(data_dir: &DataDir, identity: &NodeIdentity) -> Result<(Raft, Reader), ServerError> {
+    let config = RaftConfig::new(identity.node_id, data_dir.path());
+    let path = data_dir.join(STORE);
+    let cluster = identity.cluster_number().map(|number| ClusterId(number.to_be_bytes()));
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Store::open(&path, StoreOptions { cluster, ..StoreOptions::default() })?;
+        if let Some(healed) = store.healed() {
+            tracing::warn!("the store was damaged and is being rebuilt: {healed:?}");
+        }
+        let reader = store.reader();
+        Ok((appliance_consensus::start(config, store)?, reader))
+    });
+    opened.await.unwrap_or(Err(ServerError::StoreThread))
+}
