@@ -66,6 +66,7 @@ pub(crate) struct Db {
 impl Db {
     /// Opens the database in `path`, which is made if it is not there. `lock` is what keeps others out of it.
     pub(crate) fn open(path: &Path, cache_bytes: u64, lock: Arc<File>) -> Result<Db, Fatal> {
+        remove_unfinished_snapshots(path).map_err(|error| Fatal::io("clean", path, &error))?;
         let config = sled::Config::new()
             .path(path)
             // Nothing is synced behind our back: a checkpoint says what is durable, and an idle node writes nothing.
@@ -172,6 +173,22 @@ impl Db {
         self.failure()?;
         catch(&self.path, call).map_err(|fatal| self.fail(fatal))
     }
+}
+
+/// Removes what an opening that was killed, or met a full disk, left of sled's own snapshot. sled 0.34.7 skips such files
+/// under another name than the one it gives them, reads them as whole, and reports corruption.
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "generating") {
+            std::fs::remove_file(file)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens sled once its own lock is free. Nobody else can have it, as `LOCK` is ours; but threads of a database this

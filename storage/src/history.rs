@@ -100,6 +100,8 @@ impl Entry {
 /// What sub 0 holds.
 #[derive(Clone, Debug)]
 pub(crate) struct First {
+    /// The bytes all of it takes.
+    length: usize,
     /// The head as it was hashed.
     pub(crate) head_bytes: Vec<u8>,
     pub(crate) head: Head,
@@ -121,6 +123,7 @@ impl First {
         let (head, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(short)?;
         let (chain, entry) = rest.split_first_chunk::<32>().ok_or_else(short)?;
         Ok(First {
+            length: blob.len(),
             head: codec::decode(Kind::RevisionHead, head).map_err(|error| error.to_string())?,
             head_bytes: head.to_vec(),
             chain: ChainHash(*chain),
@@ -237,10 +240,10 @@ fn removal_from(db: &Db, revision: Revision, first: &First, subs: &BTreeSet<u32>
         rows.extend(removed_rows(db, Location { revision, sub: *sub })?);
     }
     if entries_of(db, revision, first)?.is_subset(subs) {
-        rows.extend(removed_rows(db, head)?);
+        rows.extend(removed(head, first.length));
     } else if subs.contains(&0) {
         // Others of the revision live on, and their author with them.
-        rows.extend(removed_rows(db, head)?);
+        rows.extend(removed(head, first.length));
         let emptied = First::encode(&first.head_bytes, first.chain, &[]);
         rows.extend(chunk::split(&head.prefix(), &emptied).into_iter().map(rev_row));
     }
@@ -268,7 +271,11 @@ fn entries_of(db: &Db, revision: Revision, first: &First) -> Result<BTreeSet<u32
 }
 
 fn removed_rows(db: &Db, at: Location) -> Result<Vec<Row>, Fatal> {
-    let length = read_blob(db, Tree::Rev, &at.prefix())?.map_or(0, |blob| blob.len());
-    let keys = (0..chunk::parts(length)).map(|part| chunk::part_key(&at.prefix(), part));
-    Ok(keys.map(|key| Row { tree: Tree::Rev, key, value: None }).collect())
+    let blob = read_blob(db, Tree::Rev, &at.prefix())?;
+    Ok(blob.map(|blob| removed(at, blob.len()).collect()).unwrap_or_default())
+}
+
+fn removed(at: Location, length: usize) -> impl Iterator<Item = Row> {
+    let keys = (0..chunk::parts(length)).map(move |part| chunk::part_key(&at.prefix(), part));
+    keys.map(|key| Row { tree: Tree::Rev, key, value: None })
 }

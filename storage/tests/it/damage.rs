@@ -151,6 +151,13 @@ fn damage_to_sleds_other_files_heals() {
 }
 
 #[test]
+fn what_a_killed_opening_left_of_sleds_snapshot_is_not_damage() {
+    let dir =
+        damaged(|database| fs::write(database.join("snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap());
+    assert_eq!(open_and_check(dir.path()).healed(), None);
+}
+
+#[test]
 fn a_lost_database_or_current_is_made_up_for() {
     let lost_current = damaged(|database| fs::remove_file(database.with_file_name("CURRENT")).unwrap());
     assert_eq!(open_and_check(lost_current.path()).healed(), None, "there is only one it can have named");
