@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -11,6 +12,7 @@ use crate::{
     decode::{DecodeError, Unknown},
     defaults::set_defaults,
     kind::Kind,
+    schema::{self, tests::full_object},
     yaml,
 };
 
@@ -124,5 +126,59 @@ fn what_is_valid_survives_the_store() {
         let again = AnyResource::from_value(stored.clone(), Unknown::Refuse).unwrap().resource;
         assert_eq!(again, resource, "{name}");
         assert_eq!(again.to_value(), stored, "{name}");
+    }
+}
+
+/// Puts `odd` at the place that `seed` picks inside a value.
+fn put_somewhere(value: &mut Value, seed: usize, odd: Value) {
+    let parts: Vec<&mut Value> = match value {
+        Value::Array(items) => items.iter_mut().collect(),
+        Value::Object(members) => members.values_mut().collect(),
+        _ => Vec::new(),
+    };
+    let count = parts.len();
+    match parts.into_iter().nth(seed % (count + 1)) {
+        Some(part) => put_somewhere(part, seed / (count + 1), odd),
+        None => *value = odd,
+    }
+}
+
+fn odd_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        "[-a-z0-9.:/*(){}'=! ]{0,12}".prop_map(Value::from),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!([null, {"a": [1]}])),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_odd_makes_it_panic(
+        kind in prop::sample::select(Kind::ALL),
+        odd in prop::collection::vec((any::<usize>(), odd_value()), 1..4),
+    ) {
+        let mut object = full_object(schema::fields(kind));
+        object["kind"] = json!(kind.name());
+        object["apiVersion"] = json!(kind.api_version());
+        for (seed, value) in odd {
+            put_somewhere(&mut object["spec"], seed, value);
+        }
+        match AnyResource::from_value(object, Unknown::Warn) {
+            Ok(decoded) => {
+                let mut resource = decoded.resource;
+                set_defaults(&mut resource);
+                // Whatever it is, it prints and reads back as itself.
+                let again = AnyResource::from_value(resource.to_value(), Unknown::Refuse).unwrap().resource;
+                prop_assert_eq!(&again, &resource);
+                let _ = validate(&resource);
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
     }
 }
