@@ -49,22 +49,18 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod update;
+mod whole;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use appliance_resources::{
-    AnyResource, EndpointReport, EndpointState, HostEndpoint, Kind, Labels, Refusal, ResourceKey, Tier,
-};
+use appliance_resources::{AnyResource, HostEndpoint, Kind, Refusal, ResourceKey};
 
-use crate::calc::active_policies::{ActivePolicies, Prepared};
-use crate::calc::desired::{Endpoint, ProfileRef};
+use crate::calc::active_policies::ActivePolicies;
 use crate::calc::inputs::{Inputs, Known, Taken};
 use crate::calc::ip_sets::IpSets;
-use crate::calc::local_endpoints::Resolution;
-use crate::calc::policy_resolver::Resolved;
 use crate::calc::profiles::Profiles;
-use crate::calc::rule_scanner::SetSpec;
+use crate::calc::whole::{View, Whole};
 use crate::interfaces::Interfaces;
 
 pub use crate::calc::desired::{Desired, DesiredReport, IpSet, SetId, Structure};
@@ -175,10 +171,10 @@ impl Calc {
                 (Arc::clone(&last.structure), Arc::clone(&last.report))
             }
             _ => {
-                let resolved = self.resolve(interfaces);
-                self.ip_sets.set_active(&resolved.sets);
-                self.notices.extend(self.news(&resolved.told));
-                (Arc::new(resolved.structure), Arc::new(resolved.report))
+                let whole = self.whole(interfaces);
+                self.ip_sets.set_active(&whole.sets);
+                self.notices.extend(self.news(&whole.told));
+                (Arc::new(whole.structure), Arc::new(whole.report))
             }
         };
         self.changed = Changed::Nothing;
@@ -190,6 +186,22 @@ impl Calc {
             notices: std::mem::take(&mut self.notices),
         };
         self.answer(desired)
+    }
+
+    fn whole(&self, interfaces: &Interfaces) -> Whole {
+        let endpoints = self.endpoints.iter();
+        let view = View {
+            node: &self.node,
+            inputs: &self.inputs,
+            endpoints: endpoints
+                .filter_map(|(name, resource)| Some((name.as_str(), host_endpoint(resource)?)))
+                .collect(),
+            workloads: &self.workloads,
+            policies: &self.policies,
+            profiles: &self.profiles,
+            interfaces,
+        };
+        view.whole()
     }
 
     /// A line for each refusal that did not stand at the last flush.
@@ -277,154 +289,6 @@ impl Calc {
         self.ip_sets.on_profile_labels(name, labels.clone());
         self.policies.on_profile_labels(name, labels);
     }
-
-    /// Everything small, from the start: settings, who governs what, the ordered policies of each endpoint.
-    fn resolve(&self, interfaces: &Interfaces) -> Whole {
-        let (settings, exclude) = self.settings();
-        let endpoints: BTreeMap<&str, &HostEndpoint> = self
-            .endpoints
-            .iter()
-            .filter_map(|(name, resource)| Some((name.as_str(), host_endpoint(resource)?)))
-            .collect();
-        let resolution = local_endpoints::resolve(&endpoints, interfaces, &settings, &exclude);
-        let tiers: BTreeMap<&str, &Tier> = self
-            .inputs
-            .of_kind(Kind::Tier)
-            .filter_map(|(key, resource)| match resource {
-                AnyResource::Tier(tier) => Some((key.name.as_str(), tier)),
-                _ => None,
-            })
-            .collect();
-        let resolved: BTreeMap<&str, Resolved> = endpoints
-            .iter()
-            .map(|(name, endpoint)| {
-                let selecting = self.policies.selecting(name);
-                (*name, policy_resolver::resolve(endpoint, &selecting, &tiers, &self.profiles))
-            })
-            .collect();
-        let told = self.told(&resolved);
-        let report = self.report(&endpoints, &resolution, &resolved, &told);
-        let governing = resolution.governing();
-        let mut structure = Structure { settings, ..Structure::default() };
-        let mut sets = BTreeMap::new();
-        for (name, resolved) in resolved.into_iter().filter(|(name, _)| governing.contains(name)) {
-            self.need(name, &resolved.endpoint, &mut structure, &mut sets);
-            structure.endpoints.insert(name.to_owned(), resolved.endpoint);
-        }
-        structure.interfaces = resolution.interfaces;
-        structure.any_interface = resolution.any_interface;
-        Whole { structure, sets, report, told }
-    }
-
-    fn settings(&self) -> (desired::Settings, settings::InterfaceExclude) {
-        let configurations = self
-            .inputs
-            .of_kind(Kind::FelixConfiguration)
-            .filter_map(|(key, resource)| match resource {
-                AnyResource::FelixConfiguration(configuration) => Some((key.name.clone(), configuration)),
-                _ => None,
-            })
-            .collect();
-        let own = self.inputs.of_kind(Kind::Node).find(|(key, _)| key.name == self.node);
-        let labels = own.map(|(_, node)| node.meta().labels.clone()).unwrap_or_else(Labels::new);
-        settings::effective(&configurations, &self.node, &labels)
-    }
-
-    /// Adds the policies, profiles and sets that an endpoint's rules need.
-    fn need(
-        &self,
-        name: &str,
-        endpoint: &Endpoint,
-        structure: &mut Structure,
-        sets: &mut BTreeMap<SetId, SetSpec>,
-    ) {
-        let Endpoint::Policed(policies) = endpoint else { return };
-        let wanted: BTreeSet<&str> = policies
-            .normal
-            .iter()
-            .flat_map(|tier| tier.ingress.iter().chain(&tier.egress))
-            .map(String::as_str)
-            .collect();
-        for policy in
-            self.policies.selecting(name).into_iter().filter(|policy| wanted.contains(policy.name.as_str()))
-        {
-            if let Prepared::Ready { rules, sets: needed } = &policy.prepared {
-                structure.policies.insert(policy.name.clone(), Arc::clone(rules));
-                sets.extend(needed.clone());
-            }
-        }
-        for profile in &policies.profiles {
-            let ProfileRef::Present(profile) = profile else { continue };
-            if let Some(Prepared::Ready { rules, sets: needed }) = self.profiles.get(profile) {
-                structure.profiles.insert(profile.clone(), Arc::clone(rules));
-                sets.extend(needed.clone());
-            }
-        }
-    }
-
-    fn report(
-        &self,
-        endpoints: &BTreeMap<&str, &HostEndpoint>,
-        resolution: &Resolution,
-        resolved: &BTreeMap<&str, Resolved>,
-        told: &[Refusal],
-    ) -> DesiredReport {
-        let mut report = DesiredReport::default();
-        for (name, endpoint) in endpoints {
-            let (Some(local), Some(resolved)) = (resolution.states.get(*name), resolved.get(name)) else {
-                continue;
-            };
-            let denied = resolved.endpoint == Endpoint::Denied;
-            let reasons = [local.reason.as_str(), &resolved.problem];
-            let reasons: Vec<&str> = reasons.into_iter().filter(|reason| !reason.is_empty()).collect();
-            report.endpoints.push(EndpointReport {
-                kind: Kind::HostEndpoint.name().to_owned(),
-                name: (*name).to_owned(),
-                namespace: None,
-                interfaces: local.interfaces.clone(),
-                state: if denied { EndpointState::Error } else { local.state },
-                reason: reasons.join("; "),
-                ingress_policies: resolved.ingress.clone(),
-                egress_policies: resolved.egress.clone(),
-                profiles: endpoint.spec.profiles.clone(),
-            });
-        }
-        report
-            .endpoints
-            .extend(self.workloads.iter().filter_map(|(key, resource)| workload_report(key, resource)));
-        report.refusals = sorted(self.inputs.refusals().chain(told.iter().cloned()).collect());
-        report
-    }
-
-    /// What passed validation and still is not enforced as written.
-    fn told(&self, resolved: &BTreeMap<&str, Resolved>) -> Vec<Refusal> {
-        let unusable = self.policies.problems().map(|(name, reason)| Refusal {
-            kind: Kind::GlobalNetworkPolicy.name().to_owned(),
-            name: name.to_owned(),
-            reason: format!("can not be enforced: {reason}"),
-        });
-        sorted(
-            unusable
-                .chain(resolved.values().flat_map(|resolved| resolved.refusals.iter().cloned()))
-                .collect(),
-        )
-    }
-}
-
-/// What resolving comes to.
-struct Whole {
-    structure: Structure,
-    sets: BTreeMap<SetId, SetSpec>,
-    report: DesiredReport,
-    told: Vec<Refusal>,
-}
-
-fn sorted(mut refusals: Vec<Refusal>) -> Vec<Refusal> {
-    refusals.sort_by(|left, right| {
-        (&left.kind, &left.name, &left.reason).cmp(&(&right.kind, &right.name, &right.reason))
-    });
-    refusals.dedup();
-    refusals
 }
 
 fn host_endpoint(resource: &AnyResource) -> Option<&HostEndpoint> {
@@ -432,20 +296,4 @@ fn host_endpoint(resource: &AnyResource) -> Option<&HostEndpoint> {
         AnyResource::HostEndpoint(endpoint) => Some(endpoint),
         _ => None,
     }
-}
-
-/// Workload endpoints are listed so that nobody takes them for policed.
-fn workload_report(key: &ResourceKey, resource: &AnyResource) -> Option<EndpointReport> {
-    let AnyResource::WorkloadEndpoint(endpoint) = resource else { return None };
-    Some(EndpointReport {
-        kind: key.kind.name().to_owned(),
-        name: key.name.clone(),
-        namespace: key.namespace.clone(),
-        interfaces: vec![endpoint.spec.interface_name.clone()],
-        state: EndpointState::Error,
-        reason: "workload endpoints are not enforced by this version".to_owned(),
-        ingress_policies: Vec::new(),
-        egress_policies: Vec::new(),
-        profiles: endpoint.spec.profiles.clone(),
-    })
 }

@@ -97,6 +97,7 @@ fn printed(case: &Path) -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test says whether to rewrite the goldens")]
 fn every_case_renders_to_its_golden() {
     let update = std::env::var_os("UPDATE_GOLDENS").is_some();
     let mut cases: Vec<PathBuf> = fs::read_dir(testdata())
