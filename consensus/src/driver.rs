@@ -70,6 +70,7 @@ impl<M: StateMachine> Driver<M> {
 
     fn serve(&mut self) -> Result<(), String> {
         let mut deadline = Instant::now() + self.tick;
+        self.replica.settle().map_err(|error| error.to_string())?;
         self.drain()?;
         loop {
             let flow = self.wait(deadline);

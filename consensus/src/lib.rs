@@ -1,4 +1,73 @@
-//! The replicated log and the thread that drives it. (The essay follows.)
+//! Consensus: the replicated log, and the one thread that drives it.
+//!
+//! An appliance node agrees with its peers on an ordered log of commands and applies each one to its state. The
+//! agreement is TiKV's `raft`, used as a pure state machine; the log lies in a write-ahead log over `raft-engine`; the
+//! state is whatever implements [`StateMachine`], which is the store. This crate is what stands between the three, and
+//! the promises it makes are few: what was acknowledged is on disk, what is read is current, and who cannot be told
+//! either way is told exactly that.
+//!
+//! ```text
+//!   API tasks ──► Raft (handle) ──► bounded queue ──► Driver, a thread ────────────────────────────┐
+//!      ▲                                              │ every input that is queued, or one tick    │
+//!      │                                              ▼                                            │
+//!      │                                            Replica ── Node (raft) ── Log ── Wal ── disk   │
+//!      └──── oneshot: the outcome ◄── Proposals ◄─────┤                                            │
+//!                                     Reads     ◄─────┤                                            │
+//!                                                     └── StateMachine (store)  ── export thread ◄─┘
+//! ```
+//!
+//! One member runs now, through the path that more will use. What is missing for more is the transport: a function that
+//! takes messages (`replica::Sender`) and a caller of `Replica::step`.
+//!
+//! # One thread, one input, one drain
+//!
+//! `driver` waits in one place, on a closed list of inputs with the next tick as deadline. It takes everything that is
+//! queued, drains the replica once, and waits again. Commands that arrive while a group is being made durable go into
+//! the next group: that is all of group commit, and it needs no timer and no tuning. The disk blocks; letting it block
+//! in one known place is simpler than hiding it. Callers are async and meet the thread through channels. Every queue is
+//! bounded, and whoever comes when it is full hears `Busy`, a definite no.
+//!
+//! # The seven steps of a Ready
+//!
+//! Raft answers each drain with a `Ready`: what to send, to write and to apply. The order is fixed in `ready`:
+//! **send** a leader's messages, **restore** a snapshot, **append and fsync**, **send** what that fsync made true,
+//! **advance** the append, **apply** and answer, **advance** the apply. One fdatasync a group is the only one on the hot
+//! path: the state is applied in one transaction that is *not* flushed, for it can be replayed.
+//!
+//! # What is durable, and when
+//!
+//! | when | what | how |
+//! |---|---|---|
+//! | before any answer | entries, term, vote | `Wal::commit`: one record, one fdatasync |
+//! | with the next group | the commit index | losing it loses nothing: entries are there, and are committed again |
+//! | before the state passes a conf change | the configuration | a group of its own |
+//! | now and then, see `checkpoint` | the state | `StateMachine::checkpoint`, then an export on another thread |
+//! | only behind both of these | the cut of the log | one group; files are deleted after it |
+//!
+//! So a member that lost power replays from its state's last entry; one whose database is damaged opens an older
+//! exported state and replays from there; and one whose log no longer reaches back to its state says which entries are
+//! missing and does not start. `Log::agree_with` checks all that before raft sees the log, because raft panics on it.
+//!
+//! A torn tail is healed, other damage refused: every group is durable before the next is written, so an unreadable
+//! group followed by a readable one cannot come from a power cut. What cannot be told from a torn tail is damage to the
+//! very last group; only a state that has applied it can (`StartError::LogBehindState`).
+//!
+//! # What a member promises
+//!
+//! * A proposal is answered once: with the outcome (durable and applied here), a definite refusal (nothing was
+//!   written), or [`ProposeError::Uncertain`]. There is no fourth answer and no silence.
+//! * A read index was committed when some leader, confirmed after the read arrived, said so; and the state has it.
+//! * After a failed write, a failed fsync or a panic of the state, nothing more is answered but `Stopped`.
+//!   [`Raft::stopped`] says why, and the process must end. No retry: nobody knows what such a disk holds.
+//! * The same inputs and the same seed give the same run. Clock, dice and threads are in `driver` and [`start`] only.
+//!
+//! # Questions for a reviewer
+//!
+//! * Is there a path from an input to an answer that does not pass the fsync? (`ready`, steps 3 and 6.)
+//! * Can a waiter be dropped without an answer? (`proposals`, `reads`: who removes, and who answers?)
+//! * Can the log be cut too far? (`Replica::exported` is the only caller of `Log::cut_to`.)
+//! * What if a power cut falls between two lines of `Replica::restore`, or of `Node::apply_conf_change`?
+//! * Which of raft's panics can a file on disk still reach? (`Log::agree_with` must leave none.)
 
 mod checkpoint;
 mod config;

@@ -239,8 +239,7 @@ impl Log {
 
     /// Offers the state as of `index` to followers whose next entry was cut.
     pub(crate) fn offer_snapshot(&mut self, index: u64, data: Vec<u8>) -> Result<(), WalError> {
-        let mut snapshot = Snapshot::default();
-        snapshot.data = data.into();
+        let mut snapshot = Snapshot { data: data.into(), ..Snapshot::default() };
         let mut metadata = position(index, self.read_term(index)?);
         metadata.set_conf_state(self.conf.get_conf_state().clone());
         snapshot.set_metadata(metadata);

@@ -38,12 +38,11 @@ impl Node {
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let mut node = Node { raw, id: config.node_id, election_ticks: config.election_ticks, seed };
         node.draw_timeout();
-        node.campaign_if_alone();
         Ok(node)
     }
 
     /// A lone voter needs nobody's vote, so it need not wait for a timeout either (11 to 19 ticks otherwise).
-    fn campaign_if_alone(&mut self) {
+    pub(crate) fn campaign_if_alone(&mut self) {
         let conf = self.raw.raft.prs().conf().to_conf_state();
         if conf.voters == [self.id] && conf.voters_outgoing.is_empty() {
             self.campaign();

@@ -64,6 +64,15 @@ impl<M: StateMachine> Replica<M> {
         })
     }
 
+    /// The first thing after the start: applies what the log knows to be committed, and campaigns if nobody else could.
+    /// In this order, for raft reads everything unapplied into memory before it campaigns, and refuses to with a conf
+    /// change among it.
+    pub(crate) fn settle(&mut self) -> Result<(), WalError> {
+        self.drain()?;
+        self.node.campaign_if_alone();
+        self.drain()
+    }
+
     /// Proposes a command; its waiter is answered when it is applied, or told why it will not be.
     pub(crate) fn propose(&mut self, command: Vec<u8>, waiter: proposals::Waiter) {
         if self.node.leads().is_none() {

@@ -183,7 +183,8 @@ impl World {
         self.lives += 1;
         self.shown.remove(&id);
         match Replica::start(&config, Map::open(&dir), founders, self.lives, send) {
-            Ok(replica) => {
+            Ok(mut replica) => {
+                replica.settle().unwrap();
                 self.members.insert(id, Some(replica));
                 String::new()
             }
@@ -328,8 +329,7 @@ fn conf_change(words: &[&str]) -> ConfChangeV2 {
         .filter(|word| **word != "explicit")
         .map(|word| {
             let (kind, id) = word.split_at(1);
-            let mut change = ConfChangeSingle::default();
-            change.node_id = number(id);
+            let mut change = ConfChangeSingle { node_id: number(id), ..ConfChangeSingle::default() };
             change.set_change_type(match kind {
                 "v" => ConfChangeType::AddNode,
                 "l" => ConfChangeType::AddLearnerNode,

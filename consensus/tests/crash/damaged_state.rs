@@ -10,18 +10,16 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
-    acks,
-    dice::Dice,
-    verify::{Seen, verify},
-    writer,
-};
+use crate::{acks, dice::Dice, verify::verify, writer};
 
 /// Times that each kind of harm is done.
 const ROUNDS: u64 = 4;
 
 /// Answers the writer must have before it is stopped: several checkpoints, exports and cuts.
 const ACKS_PER_ROUND: usize = 700;
+
+/// Starts a supervisor makes before somebody is called.
+const STARTS_MAX: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Harm {
@@ -37,11 +35,11 @@ fn a_damaged_database_is_healed_from_snapshot_and_log() {
     for harm in [Harm::Flip, Harm::Truncate, Harm::Garbage, Harm::Remove] {
         let folder = TempDir::new().unwrap();
         let (data, acks) = (folder.path().join("data"), folder.path().join("acks"));
-        let mut seen = Seen::default();
+        let seen = folder.path().join("seen");
         for round in 1..=ROUNDS {
             write_some(&data, &acks);
             let what = do_harm(harm, &data.join("store"), &mut dice);
-            verify(&data, &acks, &mut seen)
+            verify(&data, &acks, &seen)
                 .unwrap_or_else(|error| panic!("{harm:?}, round {round}, {what}: {error}"));
         }
     }
@@ -49,13 +47,20 @@ fn a_damaged_database_is_healed_from_snapshot_and_log() {
 
 fn write_some(data: &Path, acks: &Path) {
     let before = acks::count(acks);
-    let mut child = writer::spawn(data, acks);
-    while acks::count(acks) < before + ACKS_PER_ROUND {
-        assert_eq!(child.try_wait().expect("the writer's state"), None, "the writer ended by itself");
-        thread::sleep(Duration::from_millis(20));
+    for _ in 0..STARTS_MAX {
+        let mut writer = writer::spawn(data, acks);
+        while writer.ended().is_none() {
+            if acks::count(acks) >= before + ACKS_PER_ROUND {
+                writer.kill();
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        // Harm can hide in a page that nobody read while opening. Then the member stops when it is met, and its next
+        // start must heal.
+        eprintln!("the member stopped: {}", writer::complaint(acks));
     }
-    child.kill().expect("kill the writer");
-    child.wait().expect("the writer's end");
+    panic!("the member stops at every start");
 }
 
 fn do_harm(harm: Harm, store: &Path, dice: &mut Dice) -> String {

@@ -1,20 +1,14 @@
 //! The disk fills up, or fails: the member stops, nothing acknowledged is lost, and it opens again when the disk is well.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Child, ExitStatus},
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, thread, time::Duration};
 
 use tempfile::TempDir;
 
 use crate::{
     acks,
     loop_device::{Mounted, available, make_image, run, text},
-    verify::{Seen, verify},
-    writer::{self, MEMBER_STOPPED},
+    verify::verify,
+    writer::{self, MEMBER_STOPPED, Writer},
 };
 
 const MIB: u64 = 1_024 * 1_024;
@@ -29,16 +23,16 @@ fn a_full_disk_stops_the_member_and_loses_nothing() {
     make_image(&image, 160 * MIB);
     let disk = Mounted::new(&image, &folder.path().join("mount"));
     let (data, filler) = (disk.path().join("data"), disk.path().join("filler"));
-    let mut child = writer::spawn(&data, &acks);
-    wait_for_acks(&mut child, &acks, 200);
+    let mut writer = writer::spawn(&data, &acks);
+    wait_for_acks(&mut writer, &acks, 200);
     // Somebody else's file takes all but nothing of what is left.
     let _ = run("dd", &["if=/dev/zero", &format!("of={}", text(&filler)), "bs=64k"]);
 
-    let status = child.wait().expect("the writer's end");
+    let status = writer.wait();
 
     assert_eq!(status.code(), Some(MEMBER_STOPPED), "the member noticed and the process ended");
     fs::remove_file(&filler).expect("free the disk");
-    verify(&data, &acks, &mut Seen::default())
+    verify(&data, &acks, &folder.path().join("seen"))
         .unwrap_or_else(|error| panic!("after the disk was freed: {error}"));
 }
 
@@ -56,8 +50,8 @@ fn a_failed_fsync_stops_the_member_and_loses_nothing() {
     make_image(&image, 160 * MIB);
     {
         let disk = Mounted::new(&image, &folder.path().join("mount"));
-        let mut child = writer::spawn(&disk.path().join("data"), &acks);
-        let status = wait_for_end(&mut child);
+        let mut writer = writer::spawn(&disk.path().join("data"), &acks);
+        let status = writer.wait();
         assert_eq!(status.code(), Some(MEMBER_STOPPED), "the member noticed and the process ended");
     }
     small.grow(400 * MIB);
@@ -66,26 +60,15 @@ fn a_failed_fsync_stops_the_member_and_loses_nothing() {
     let disk = Mounted::new(&image, &folder.path().join("mount"));
     assert!(acks::count(&acks) > 0, "nothing was acknowledged");
     let data = disk.path().join("data");
-    verify(&data, &acks, &mut Seen::default())
+    verify(&data, &acks, &folder.path().join("seen"))
         .unwrap_or_else(|error| panic!("after the disk was mended: {error}"));
 }
 
-fn wait_for_acks(child: &mut Child, acks: &Path, wanted: usize) {
+fn wait_for_acks(writer: &mut Writer, acks: &Path, wanted: usize) {
     while acks::count(acks) < wanted {
-        assert_eq!(child.try_wait().expect("the writer's state"), None, "the writer ended by itself");
+        writer.must_run(acks);
         thread::sleep(Duration::from_millis(10));
     }
-}
-
-fn wait_for_end(child: &mut Child) -> ExitStatus {
-    for _ in 0..6_000 {
-        if let Some(status) = child.try_wait().expect("the writer's state") {
-            return status;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    child.kill().expect("kill the writer");
-    panic!("the disk failed and the member did not stop");
 }
 
 /// A file system in memory of a given size.

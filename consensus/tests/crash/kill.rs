@@ -5,12 +5,7 @@ use std::{thread, time::Duration};
 
 use tempfile::TempDir;
 
-use crate::{
-    acks,
-    dice::Dice,
-    verify::{Seen, verify},
-    writer,
-};
+use crate::{acks, dice::Dice, verify::verify, writer};
 
 /// Members killed side by side; the disk and the processor are shared, so moments of death vary the more.
 const MEMBERS: u64 = 4;
@@ -41,15 +36,14 @@ fn a_killed_writer_loses_nothing_that_was_acknowledged() {
 fn live_and_die(mut dice: Dice) -> usize {
     let folder = TempDir::new().unwrap();
     let (data, acks) = (folder.path().join("data"), folder.path().join("acks"));
-    let mut seen = Seen::default();
+    let seen = folder.path().join("seen");
     for life in 1..=LIVES {
-        let mut child = writer::spawn(&data, &acks);
+        let writer = writer::spawn(&data, &acks);
         thread::sleep(Duration::from_millis(dice.below(LIFE_MS)));
-        child.kill().expect("kill the writer");
-        let status = child.wait().expect("the writer's end");
+        let status = writer.kill();
         assert_eq!(status.code(), None, "in life {life} the writer ended by itself");
         if life % LOOK_EVERY == 0 {
-            verify(&data, &acks, &mut seen).unwrap_or_else(|error| panic!("after {life} lives: {error}"));
+            verify(&data, &acks, &seen).unwrap_or_else(|error| panic!("after {life} lives: {error}"));
         }
     }
     acks::count(&acks)

@@ -1,17 +1,17 @@
 //! Power cuts: the writer is frozen, the device it writes to is copied as it is, and the copy is mounted and opened.
 //! Whatever only the page cache knew is not on the copy.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
     acks,
     dice::Dice,
     loop_device::{Mounted, available, make_image, run, text},
-    verify::{Seen, verify},
-    writer,
+    verify::verify,
+    writer::{self, Writer},
 };
 
 /// Cuts of one running writer.
@@ -37,57 +37,42 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let acks = folder.path().join("acks");
     make_image(&image, IMAGE_BYTES);
     let disk = Mounted::new(&image, &mount);
-    let mut child = writer::spawn(&disk.path().join("data"), &acks);
-    let mut seen = Seen::default();
+    let mut writer = writer::spawn(&disk.path().join("data"), &acks);
+    let seen = folder.path().join("seen");
     for cut in 1..=CUTS {
         thread::sleep(Duration::from_millis(20 + dice.below(PAUSE_MS)));
-        assert_eq!(
-            child.try_wait().expect("the writer's state"),
-            None,
-            "the writer ended by itself before cut {cut}"
-        );
-        let pid = Pid::from_child(&child);
-        kill_process(pid, Signal::STOP).expect("freeze the writer");
-        wait_until_stopped(child.id());
+        writer.must_run(&acks);
+        freeze(&writer);
         // Noted while the writer is frozen: whatever it was told before is here, and it is told nothing meanwhile.
         let told = folder.path().join("told");
         fs::copy(&acks, &told).map_or_else(|_| fs::write(&told, ""), |_| Ok(())).expect("copy the acks");
         clone(&image, &copy);
-        kill_process(pid, Signal::CONT).expect("wake the writer");
+        kill_process(writer.pid(), Signal::CONT).expect("wake the writer");
         if cut % AGAIN_EVERY == 0 {
             cut_while_recovering(&copy, &again, &looked, &mut dice);
         }
         let opened = Mounted::new(&copy, &looked);
-        verify(&opened.path().join("data"), &told, &mut seen)
+        verify(&opened.path().join("data"), &told, &seen)
             .unwrap_or_else(|error| panic!("after cut {cut}: {error}"));
     }
-    child.kill().expect("kill the writer");
-    child.wait().expect("the writer's end");
+    writer.kill();
     let written = acks::count(&acks);
     eprintln!("power cut: {CUTS} cuts, {written} acknowledged transactions, all there");
     assert!(written > 500, "only {written} transactions were acknowledged: the writer hardly ran");
 }
 
 /// Opens the copy with a writer of its own, cuts the power a moment later, and leaves the result as the copy.
-fn cut_while_recovering(
-    copy: &std::path::Path,
-    again: &std::path::Path,
-    mount: &std::path::Path,
-    dice: &mut Dice,
-) {
+fn cut_while_recovering(copy: &Path, again: &Path, mount: &Path, dice: &mut Dice) {
     let nobody = mount.with_extension("nobody");
     {
         let opened = Mounted::new(copy, mount);
-        let mut child = writer::spawn(&opened.path().join("data"), &nobody);
+        let writer = writer::spawn(&opened.path().join("data"), &nobody);
         thread::sleep(Duration::from_millis(dice.below(80)));
-        kill_process(Pid::from_child(&child), Signal::STOP).expect("freeze the second writer");
-        wait_until_stopped(child.id());
+        freeze(&writer);
         // It must not add turns of its own to what is checked: only its recovery is cut.
         if acks::count(&nobody) == 0 {
             clone(copy, again);
         }
-        child.kill().expect("kill the second writer");
-        child.wait().expect("the second writer's end");
     }
     if again.exists() {
         fs::rename(again, copy).expect("take the second copy");
@@ -95,15 +80,18 @@ fn cut_while_recovering(
     let _ = fs::remove_file(nobody);
 }
 
-fn clone(from: &std::path::Path, to: &std::path::Path) {
+fn clone(from: &Path, to: &Path) {
     let copied = run("cp", &["--sparse=always", &text(from), &text(to)]);
     copied.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// SIGSTOP takes effect a moment after it was sent.
-fn wait_until_stopped(pid: u32) {
+/// SIGSTOP, and until it took effect, which is a moment after it was sent.
+fn freeze(writer: &Writer) {
+    let pid = writer.pid();
+    kill_process(pid, Signal::STOP).expect("freeze the writer");
     for _ in 0..10_000 {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the writer's state");
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).expect("the writer's state");
         let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
         if state == Some('T') {
             return;

@@ -8,12 +8,15 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
-    process::{Child, Command as Process, Stdio},
+    process::{Child, Command as Process, ExitStatus, Stdio},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use appliance_consensus::{Config, ProposeError, Raft, StopReason, start};
 use appliance_storage::{Author, Command, Key, Op, Outcome, Reader, Revision, Store, StoreOptions};
+use rustix::process::Pid;
 
 use crate::acks::Ack;
 
@@ -29,16 +32,68 @@ const REVISIONS_KEPT: u64 = 400;
 pub(crate) const MEMBER_STOPPED: i32 = 17;
 
 /// Starts this binary again, as a writer over `data` that notes its answers in `acks`.
-pub(crate) fn spawn(data: &Path, acks: &Path) -> Child {
-    Process::new(std::env::current_exe().expect("this binary"))
+pub(crate) fn spawn(data: &Path, acks: &Path) -> Writer {
+    let child = Process::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "writer::writer_process", "--nocapture", "--test-threads=1"])
         .env("WRITER_DATA", data)
         .env("WRITER_ACKS", acks)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(File::create(acks.with_extension("stderr")).expect("the file for its complaints"))
         .spawn()
-        .expect("start the writer")
+        .expect("start the writer");
+    Writer(child)
+}
+
+/// What the last writer said of its end.
+pub(crate) fn complaint(acks: &Path) -> String {
+    std::fs::read_to_string(acks.with_extension("stderr")).unwrap_or_default()
+}
+
+/// A running writer; killed when dropped, so that a failed test leaves none behind.
+pub(crate) struct Writer(Child);
+
+impl Writer {
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
+    /// Fails the test when it ended by itself, with what it said.
+    pub(crate) fn must_run(&mut self, acks: &Path) {
+        if let Some(status) = self.ended() {
+            panic!("the writer ended by itself, {status}: {}", complaint(acks));
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("the writer's state")
+    }
+
+    /// Waits until it ends by itself, which it must within a minute.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        for _ in 0..6_000 {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the disk failed and the writer goes on");
+    }
+
+    /// SIGKILL; answers how it ended, which is by this signal unless it had ended before.
+    pub(crate) fn kill(mut self) -> ExitStatus {
+        self.0.kill().expect("kill the writer");
+        self.0.wait().expect("the writer's end")
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Both fail when it has ended already, which is all we want.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Not a test of its own: the body of the process that the tests start.
