@@ -129,6 +129,12 @@ mod tests {
     }
 
     #[test]
+    fn what_can_not_be_understood_ends_with_the_code_for_usage() {
+        let error = Args::try_parse_from(["appliance", "run", "--bogus"]).expect_err("refused");
+        assert_eq!(error.exit_code(), i32::from(crate::exit::USAGE));
+    }
+
+    #[test]
     fn only_what_was_typed_is_a_flag() {
         assert!(run(&[]).flags.is_empty());
         let args = run(&["--no-enforce", "--data-dir", "/d", "--config", "/c"]);

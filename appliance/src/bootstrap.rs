@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(addresses, ["10.0.0.1"]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_election_is_waited_for_and_a_refusal_is_not() {
         let asked = Cell::new(0);
         let answer = until_answered(|| {

@@ -76,22 +76,24 @@ enum Work {
 impl Enforcer {
     /// Whether this host can be policed, if it is to be; asked before anything is made.
     pub(crate) fn check(config: &Config) -> Result<(), EnforcerError> {
-        match config.enforce {
-            true => Ok(probe(&config.nft).map(|version| tracing::info!("nft is {version}"))?),
-            false => Ok(tracing::warn!("enforcement is off (no-enforce): the kernel is not touched")),
+        if config.enforce {
+            let version = probe(&config.nft)?;
+            tracing::info!("nft is {version}");
+        } else {
+            tracing::warn!("enforcement is off (no-enforce): the kernel is not touched");
         }
+        Ok(())
     }
 
     /// Starts what the settings ask for. Nothing reaches the kernel before the store was read whole.
     pub(crate) fn start(place: &Place<'_>, registry: &Registry) -> Enforcer {
         let (report_sender, report) = watch::channel(NodeReportStatus::default());
         let (refusals_sender, refusals) = watch::channel(Refusals::new());
-        let work = match place.config.enforce {
-            true => work(place, registry, report_sender, refusals_sender),
-            false => {
-                report_sender.send_replace(switched_off());
-                Work::Off
-            }
+        let work = if place.config.enforce {
+            work(place, registry, report_sender, refusals_sender)
+        } else {
+            report_sender.send_replace(switched_off());
+            Work::Off
         };
         let writer =
             StatusWriter::new(registry.clone(), place.node_name.to_owned(), report.clone(), refusals);

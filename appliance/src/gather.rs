@@ -13,7 +13,7 @@ use crate::settings::{CONFIG_FILE, CONFIG_FILE_BYTES_MAX, ENVIRONMENT_PREFIX, La
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatherError {
-    #[error("configuration file {path}: {source}; make it readable, or name another with --config")]
+    #[error("configuration file {path}: {source}; name one that can be read with --config")]
     File { path: String, source: io::Error },
     #[error(
         "configuration file {path}: larger than {CONFIG_FILE_BYTES_MAX} bytes; name the right one with --config"
@@ -53,6 +53,7 @@ fn read(path: &str) -> Result<Option<(String, String)>, GatherError> {
     Ok(Some((path.to_owned(), text)))
 }
 
+/// A file that was named and is not there; saying so beats running with the defaults.
 fn missing(path: String) -> GatherError {
-    GatherError::File { path, source: io::Error::from(io::ErrorKind::NotFound) }
+    GatherError::File { path, source: io::Error::new(io::ErrorKind::NotFound, "there is no such file") }
 }

@@ -127,9 +127,6 @@ pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
         .map_err(ServerError::Runtime)?;
     let result = runtime.block_on(serve(config));
     runtime.shutdown_timeout(RUNTIME_GRACE);
-    if let Err(error) = &result {
-        tracing::error!("{error}");
-    }
     Ok(result?)
 }
 
