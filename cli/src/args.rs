@@ -8,14 +8,16 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+/// What the command is, at the top of its help.
+pub(crate) const ABOUT: &str =
+    "Manage the policy of a cluster of appliances, with the words, tables and exit codes of calicoctl";
+/// What scripts need to know, at the end of it.
+const EXIT_STATUS: &str =
+    "Exit status: 0 when everything asked for was done, 1 otherwise (`diff`: 0 same, 1 differs, 2 error).";
+
 /// Everything `appliance ctl` accepts.
 #[derive(Debug, clap::Args)]
-#[command(
-    about = "Manage the policy of a cluster of appliances",
-    long_about = "Manage the policy of a cluster of appliances: the same words, tables and exit codes as calicoctl.",
-    after_help = "Exit status: 0 when everything asked for was done, 1 otherwise (`diff`: 0 same, 1 differs, 2 error).",
-    disable_help_subcommand = true
-)]
+#[command(about = ABOUT, long_about = None, after_help = EXIT_STATUS, disable_help_subcommand = true)]
 pub struct Args {
     #[command(flatten)]
     pub(crate) connection: ConnectionFlags,
@@ -82,18 +84,24 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  appliance ctl replace -f hep.yaml")]
     Replace(Replace),
     /// Delete resources by file, by name, by label or all of a kind
-    #[command(after_help = "Examples:\n  \
+    #[command(
+        override_usage = "appliance ctl delete <KIND> <NAME>... [OPTIONS]\n       appliance ctl delete <KIND> (--all|-l <LABELS>) [--yes] [OPTIONS]\n       appliance ctl delete -f <PATH> [OPTIONS]",
+        after_help = "Examples:\n  \
         # By name\n  appliance ctl delete hep eth0 eth1\n\n  \
         # What a file describes; a resourceVersion in it must be the current one\n  appliance ctl delete -f hep.yaml\n\n  \
-        # By label: prints what would go, and deletes it only with --yes\n  appliance ctl delete gnp -l team=web --yes")]
+        # By label: prints what would go, and deletes it only with --yes\n  appliance ctl delete gnp -l team=web --yes"
+    )]
     Delete(Delete),
     /// Show resources
-    #[command(after_help = "Examples:\n  \
+    #[command(
+        override_usage = "appliance ctl get [KIND [NAME]...] [OPTIONS]\n       appliance ctl get -f <PATH> [OPTIONS]",
+        after_help = "Examples:\n  \
         appliance ctl get hep\n  \
         appliance ctl get hep eth0 -o yaml --export\n  \
         appliance ctl get gnp -o custom-columns=NAME,ORDER --sort-by=.spec.order\n  \
         appliance ctl get hep -l role=webserver -w\n\n\
-        With -w the objects are printed, then one row for each later change, until interrupted.")]
+        With -w the objects are printed, then one row for each later change, until interrupted."
+    )]
     Get(Get),
     /// Change part of one resource
     #[command(
@@ -226,7 +234,7 @@ pub(crate) struct Replace {
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Delete {
     /// A kind, then names
-    #[arg(value_name = "KIND [NAME]...")]
+    #[arg(value_name = "KIND NAME")]
     pub(crate) words: Vec<String>,
     #[command(flatten)]
     pub(crate) input: Input,
@@ -249,7 +257,7 @@ pub(crate) struct Delete {
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Get {
     /// A kind, then names
-    #[arg(value_name = "KIND [NAME]...")]
+    #[arg(value_name = "KIND NAME")]
     pub(crate) words: Vec<String>,
     #[command(flatten)]
     pub(crate) input: Input,

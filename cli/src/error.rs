@@ -23,7 +23,7 @@ pub(crate) enum ClientError {
     SocketAbsent(PathBuf),
     #[error("permission denied on {}: the socket is for root only; use sudo, or a kubeconfig with --kubeconfig", .0.display())]
     SocketDenied(PathBuf),
-    #[error("can not connect to {address}: {source}")]
+    #[error("can not connect to {address}: {source}; is the node running there?")]
     Connect { address: String, source: io::Error },
     #[error("TLS with {address} failed: {reason}")]
     Tls { address: String, reason: String },

@@ -74,7 +74,7 @@ use world::{Failure, World};
 
 /// The command line of `ctl` on its own: for its help, for completion, for tests.
 #[derive(Debug, Parser)]
-#[command(name = "calicoctl")]
+#[command(name = "calicoctl", about = args::ABOUT, long_about = None)]
 pub(crate) struct Calicoctl {
     #[command(flatten)]
     pub(crate) args: Args,

@@ -4,13 +4,50 @@
 //! batch. What is done to one resource is the verb's own business.
 
 use crate::Verdict;
-use crate::args::{DryRun, WriteFlags};
+use crate::args::{DryRun, Input, WriteFlags};
 use crate::client::Client;
-use crate::commands::write::{WriteError, Written};
+use crate::commands::write::{WriteError, Writer, Written};
+use crate::input::{self, Manifest};
 use crate::output::summary::{Effect, Handled, Verb, summarise};
 use crate::target::Target;
 use crate::wait;
 use crate::world::{Failure, World};
+
+/// Reads the input and carries a verb through it: `offline` is what the client's own dry run checks, `write` is what is
+/// done to each resource otherwise.
+pub(crate) async fn run(
+    verb: Verb,
+    input: &Input,
+    flags: &WriteFlags,
+    world: &mut World,
+    offline: fn(&Manifest) -> Result<Effect, String>,
+    write: impl AsyncFn(&Writer<'_>, &Manifest) -> Result<Written, WriteError>,
+) -> Result<Verdict, Failure> {
+    let Some(manifests) = input::read(input, &mut world.stdin)? else {
+        world.console.out("No resources specified\n");
+        return Ok(Verdict::Done);
+    };
+    let mut batch = Batch::new(verb, flags);
+    if flags.dry_run == Some(DryRun::Client) {
+        for manifest in &manifests {
+            let result = offline(manifest).map(|effect| Written { effect, revision: 0 });
+            batch.add(
+                world,
+                &manifest.target,
+                Some(&manifest.source),
+                result.map_err(WriteError::Refused),
+            )?;
+        }
+        return batch.finish(world, None).await;
+    }
+    let client = world.client()?;
+    let writer = Writer::new(&client, flags.dry_run);
+    for manifest in &manifests {
+        let result = write(&writer, manifest).await;
+        batch.add(world, &manifest.target, Some(&manifest.source), result)?;
+    }
+    batch.finish(world, Some(&client)).await
+}
 
 /// The results so far.
 pub(crate) struct Batch<'a> {

@@ -15,7 +15,7 @@ use crate::commands::get::{self, Query};
 use crate::error::ClientError;
 use crate::object;
 use crate::output::columns::Column;
-use crate::output::table::{Table, line};
+use crate::output::table::{Table, line, widen};
 use crate::output::{Format, json as json_text, yaml};
 use crate::target::{Target, collection_path, with_query};
 use crate::watch::{Change, End, State, Step, Watch};
@@ -184,17 +184,16 @@ impl Printer {
         self.widths = table.widths();
         if self.events {
             // Wide enough for every event that may follow.
-            let padded = line(&["MODIFIED".to_string()], &[0]).len() + 1;
-            self.widths[0] = self.widths[0].max(padded);
+            widen(&mut self.widths[..1], &[Change::Modified.word().to_string()]);
         }
         table.render_open(&self.widths)
     }
 
-    fn changes(&self, changes: &[(Change, Value)]) -> String {
+    fn changes(&mut self, changes: &[(Change, Value)]) -> String {
         changes.iter().map(|(change, object)| self.change(*change, object)).collect()
     }
 
-    fn change(&self, change: Change, object: &Value) -> String {
+    fn change(&mut self, change: Change, object: &Value) -> String {
         let shown = || {
             if self.events { json!({"type": change.word(), "object": object}) } else { object.clone() }
         };
@@ -202,7 +201,11 @@ impl Printer {
             Format::Yaml => format!("---\n{}", yaml::render(&shown())),
             Format::Json => json_text::render(&shown()),
             Format::Name => get::name_line(self.kind, object),
-            _ => line(&self.row(change, object), &self.widths),
+            _ => {
+                let row = self.row(change, object);
+                widen(&mut self.widths, &row);
+                line(&row, &self.widths)
+            }
         }
     }
 

@@ -30,23 +30,27 @@ impl Table {
 
     /// The width of each column, padding included.
     pub(crate) fn widths(&self) -> Vec<usize> {
-        let width = |column: usize| {
-            let cells = std::iter::once(&self.headings).chain(&self.rows).filter_map(|row| row.get(column));
-            let longest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-            (longest + PADDING).max(WIDTH_MIN)
-        };
-        (0..self.headings.len()).map(width).collect()
+        let mut widths = vec![WIDTH_MIN; self.headings.len()];
+        std::iter::once(&self.headings).chain(&self.rows).for_each(|row| widen(&mut widths, row));
+        widths
     }
 }
 
-/// One row under given widths. A cell that outgrew its column, as later rows of a watch may, keeps one blank after it.
+/// Makes room for a row; a table that grows lets its columns grow with it.
+pub(crate) fn widen(widths: &mut [usize], row: &[String]) {
+    for (width, cell) in widths.iter_mut().zip(row) {
+        *width = (*width).max(cell.chars().count() + PADDING);
+    }
+}
+
+/// One row under given widths, which have room for it.
 pub(crate) fn line(cells: &[String], widths: &[usize]) -> String {
     let mut text = String::new();
     for (cell, width) in cells.iter().zip(widths) {
         let cell: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let length = cell.chars().count();
         text.push_str(&cell);
-        text.extend(std::iter::repeat_n(' ', width.saturating_sub(length).max(1)));
+        text.extend(std::iter::repeat_n(' ', width.saturating_sub(length)));
     }
     text.push('\n');
     text
