@@ -304,3 +304,94 @@ fn elements_of<'a>(v4: &'a mut Elements, v6: &'a mut Elements, element: &Element
         _ => v4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use appliance_resources::{EndpointPort, GlobalNetworkSet, HostEndpoint, WorkloadEndpoint};
+
+    use super::*;
+
+    fn selector(id: &str, selector: &str) -> (SetId, SetSpec) {
+        (SetId(id.into()), SetSpec::Addresses(selector.parse().unwrap()))
+    }
+
+    fn put(sets: &mut IpSets, resource: impl Into<AnyResource>) {
+        let resource = resource.into();
+        sets.on_resource(&resource.key(), Some(Arc::new(resource)));
+    }
+
+    fn members(sets: &IpSets, id: &str) -> Vec<String> {
+        let set = &sets.snapshot()[&SetId(id.into())];
+        set.v4.iter().chain(set.v6.iter()).map(Element::to_string).collect()
+    }
+
+    #[test]
+    fn a_workload_is_found_by_its_namespace_and_not_by_labels_it_made_up() {
+        let mut sets = IpSets::default();
+        let wanted =
+            [selector("ns", "projectcalico.org/namespace == 'prod'"), selector("fake", "has(pcns.env)")];
+        sets.set_active(&BTreeMap::from(wanted));
+        let mut workload = WorkloadEndpoint::default();
+        workload.metadata.name = "w".to_owned();
+        workload.metadata.namespace = Some("prod".to_owned());
+        workload.metadata.labels = Labels::from([("pcns.env".to_owned(), "prod".to_owned())]);
+        workload.spec.ip_networks = vec!["10.65.0.2/32".to_owned()];
+        put(&mut sets, workload);
+        assert_eq!(members(&sets, "ns"), ["10.65.0.2"]);
+        assert_eq!(members(&sets, "fake"), [""; 0]);
+    }
+
+    #[test]
+    fn a_network_set_that_changes_exchanges_what_differs() {
+        let mut sets = IpSets::default();
+        sets.set_active(&BTreeMap::from([selector("all", "all()")]));
+        let mut set = GlobalNetworkSet::default();
+        set.metadata.name = "n".to_owned();
+        for (nets, expected) in [
+            (
+                vec!["10.0.0.0/24", "10.0.1.7/24", "fd00::/64"],
+                vec!["10.0.0.0/24", "10.0.1.0/24", "fd00::/64"],
+            ),
+            (
+                vec!["10.0.0.0/24", "10.0.2.0/24", "fd00::/64"],
+                vec!["10.0.0.0/24", "10.0.2.0/24", "fd00::/64"],
+            ),
+            (
+                vec!["10.0.2.0/24", "10.0.0.0/24", "fd00::/64"],
+                vec!["10.0.0.0/24", "10.0.2.0/24", "fd00::/64"],
+            ),
+            (vec!["10.0.2.0/24", "10.0.2.9"], vec!["10.0.2.0/24"]),
+            (vec![], vec![]),
+        ] {
+            set.spec.nets = nets.into_iter().map(str::to_owned).collect();
+            put(&mut sets, set.clone());
+            assert_eq!(members(&sets, "all"), expected);
+        }
+    }
+
+    #[test]
+    fn named_ports_are_counted_like_addresses() {
+        let mut sets = IpSets::default();
+        let spec = SetSpec::NamedPorts {
+            selector: "all()".parse().unwrap(),
+            port: "web".to_owned(),
+            protocol: Some(6),
+        };
+        sets.set_active(&BTreeMap::from([(SetId("web".into()), spec)]));
+        let mut endpoint = HostEndpoint::default();
+        endpoint.spec.expected_ips = vec!["192.0.2.1".to_owned()];
+        let port = |protocol, port| EndpointPort { name: "web".to_owned(), protocol, port };
+        endpoint.spec.ports =
+            vec![port(Protocol::TCP, 80), port(Protocol::TCP, 8080), port(Protocol::UDP, 53)];
+        for name in ["a", "b"] {
+            endpoint.metadata.name = name.to_owned();
+            put(&mut sets, endpoint.clone());
+        }
+        assert_eq!(members(&sets, "web"), ["192.0.2.1 . 6 . 80", "192.0.2.1 . 6 . 8080"]);
+        endpoint.spec.ports.remove(0);
+        put(&mut sets, endpoint.clone());
+        assert_eq!(members(&sets, "web").len(), 2, "the other endpoint still has it");
+        sets.on_resource(&ResourceKey::global(appliance_resources::Kind::HostEndpoint, "a"), None);
+        assert_eq!(members(&sets, "web"), ["192.0.2.1 . 6 . 8080"]);
+    }
+}

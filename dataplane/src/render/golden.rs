@@ -148,6 +148,31 @@ fn every_table_is_complete_and_holds_nothing_idle() {
     }
 }
 
+/// The kernel publishes an interval set's content a moment after the rules of the same transaction, so a rule may only
+/// use those that were filled before: named ones.
+#[test]
+fn rules_hold_no_anonymous_interval_set() {
+    for entry in fs::read_dir(testdata()).expect("list testdata") {
+        let case = entry.expect("read testdata").path();
+        if !case.join("input.yaml").exists() {
+            continue;
+        }
+        let ruleset = render(&desired(&case), &options(&case));
+        for expr in ruleset.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
+            let atomic = match expr {
+                Expr::Address { nets, .. } => nets.len() == 1,
+                Expr::Port { ports, .. } => {
+                    let single = ports.iter().all(|range| range.min == range.max);
+                    let apart = ports.windows(2).all(|pair| pair[0].max + 1 < pair[1].min);
+                    ports.len() == 1 || (single && apart)
+                }
+                _ => true,
+            };
+            assert!(atomic, "{}: {expr:?}", case.display());
+        }
+    }
+}
+
 /// Following a change of members only needs no rendering, and comes to the same.
 #[test]
 fn refreshing_is_rendering_when_only_members_changed() {

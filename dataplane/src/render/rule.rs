@@ -4,6 +4,9 @@
 //! becomes alternatives: a range of ports or a set of named ports beside other ports is a kernel rule of its own. A
 //! condition that looks at addresses makes the rule one of a family; one without stays common to both.
 //!
+//! Alternatives may overlap (a named port that is also in a range). For a verdict that is the same answer twice; a Log
+//! rule writes one line per alternative that matches.
+//!
 //! Nothing here becomes an anonymous interval set. The kernel publishes the content of a new interval set a moment
 //! after the rules of the same transaction, so lists of ranges go into named sets that are filled before a rule uses
 //! them, and ranges of ports are compared, not looked up.
