@@ -5,8 +5,6 @@
 //! own ports and members, and the configured failsafe ports. Ports for everyone are elements of one set; a port for one
 //! net is a rule.
 
-use std::net::SocketAddr;
-
 use crate::calc::desired::Failsafe;
 use crate::nft::{Chain, Element, Elements, Expr, Family, Is, PortRange, Rule, Set, SetKind, Side};
 use crate::render::{Lane, Table};
@@ -30,50 +28,43 @@ pub(crate) fn render(table: &mut Table<'_>) {
     }
     let structure = table.structure;
     let settings = &structure.settings;
-    let mut inbound = vec![neighbour_discovery(table)];
-    inbound.extend(protected_inbound(table));
-    inbound.extend(configured(table, Lane::In, &settings.failsafe_inbound));
-    let mut outbound = vec![neighbour_discovery(table)];
-    outbound.extend(protected_outbound(table));
-    outbound.extend(configured(table, Lane::Out, &settings.failsafe_outbound));
-    let rules = |rules: Vec<Option<Rule>>| Chain::new(rules.into_iter().flatten().collect());
-    table.add_chain(chain(Lane::In), rules(inbound));
-    table.add_chain(chain(Lane::Out), rules(outbound));
-}
-
-fn neighbour_discovery(table: &Table<'_>) -> Option<Rule> {
-    let types = NEIGHBOUR_DISCOVERY.to_vec();
-    let exprs = vec![
-        Expr::NfProto(Family::V6),
-        Expr::IcmpType { family: Family::V6, is: Is::In, types },
-        Expr::accept(),
+    let inbound = [
+        neighbour_discovery(table),
+        protected_inbound(table),
+        configured(table, Lane::In, &settings.failsafe_inbound),
     ];
-    table.structure.settings.ipv6.then(|| Rule::new("IPv6 neighbour discovery", exprs))
+    let outbound = [
+        neighbour_discovery(table),
+        protected_outbound(table),
+        configured(table, Lane::Out, &settings.failsafe_outbound),
+    ];
+    table.add_chain(chain(Lane::In), Chain::new(inbound.concat()));
+    table.add_chain(chain(Lane::Out), Chain::new(outbound.concat()));
 }
 
-fn protected_inbound(table: &mut Table<'_>) -> Option<Option<Rule>> {
-    let ports = &table.options.protected.inbound;
-    if ports.is_empty() {
-        return None;
+fn neighbour_discovery(table: &Table<'_>) -> Vec<Rule> {
+    if !table.structure.settings.ipv6 {
+        return Vec::new();
     }
-    let elements = ports.iter().map(|port| Element::ProtocolPort { protocol: TCP, port: *port }).collect();
-    Some(Some(port_set(table, "protected_in", elements, "this node's API and peer ports")))
+    let types = NEIGHBOUR_DISCOVERY.to_vec();
+    let discovery = Expr::IcmpType { family: Family::V6, is: Is::In, types };
+    vec![Rule::new("IPv6 neighbour discovery", vec![Expr::NfProto(Family::V6), discovery, Expr::accept()])]
 }
 
-fn protected_outbound(table: &mut Table<'_>) -> Vec<Option<Rule>> {
-    let members = &table.options.protected.outbound;
-    let of = |family: Family| -> Elements {
-        let in_family = |member: &&SocketAddr| member.is_ipv4() == (family == Family::V4);
-        let element = |member: &SocketAddr| Element::AddressPort {
-            address: member.ip(),
-            protocol: TCP,
-            port: member.port(),
-        };
-        members.iter().filter(in_family).map(element).collect()
-    };
+fn protected_inbound(table: &mut Table<'_>) -> Vec<Rule> {
+    let ports = table.options.protected.inbound.iter();
+    let elements = ports.map(|port| Element::ProtocolPort { protocol: TCP, port: *port }).collect();
+    port_set(table, "protected_in", elements, "this node's API and peer ports")
+}
+
+fn protected_outbound(table: &mut Table<'_>) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (family, name) in [(Family::V4, "protected_out4"), (Family::V6, "protected_out6")] {
-        let elements = of(family);
+        let members = table.options.protected.outbound.iter();
+        let elements: Elements = members
+            .filter(|member| member.is_ipv4() == (family == Family::V4))
+            .map(|member| Element::AddressPort { address: member.ip(), protocol: TCP, port: member.port() })
+            .collect();
         if elements.is_empty() {
             continue;
         }
@@ -84,31 +75,31 @@ fn protected_outbound(table: &mut Table<'_>) -> Vec<Option<Rule>> {
             Expr::AddressPortSet { side: Side::Destination, is: Is::In, family, set: name.to_owned() },
             Expr::accept(),
         ];
-        rules.push(Some(Rule::new("the members of this cluster", exprs)));
+        rules.push(Rule::new("the members of this cluster", exprs));
     }
     rules
 }
 
-fn configured(table: &mut Table<'_>, lane: Lane, failsafes: &[Failsafe]) -> Vec<Option<Rule>> {
+fn configured(table: &mut Table<'_>, lane: Lane, failsafes: &[Failsafe]) -> Vec<Rule> {
     let set = if lane == Lane::In { "fs_in" } else { "fs_out" };
-    let for_everyone: Elements = failsafes
+    let for_everyone = failsafes
         .iter()
         .filter(|failsafe| failsafe.net.is_none())
         .map(|failsafe| Element::ProtocolPort { protocol: failsafe.protocol, port: failsafe.port })
         .collect();
-    let mut rules = Vec::new();
-    if !for_everyone.is_empty() {
-        rules.push(Some(port_set(table, set, for_everyone, "failsafe ports")));
-    }
-    rules.extend(failsafes.iter().map(|failsafe| for_one_net(table, lane, failsafe)));
+    let mut rules = port_set(table, set, for_everyone, "failsafe ports");
+    rules.extend(failsafes.iter().filter_map(|failsafe| for_one_net(table, lane, failsafe)));
     rules
 }
 
-/// A rule that accepts the destination ports of a set, with the set.
-fn port_set(table: &mut Table<'_>, name: &str, elements: Elements, label: &str) -> Rule {
+/// A rule that accepts the destination ports of a set, with the set; nothing for no ports.
+fn port_set(table: &mut Table<'_>, name: &str, elements: Elements, label: &str) -> Vec<Rule> {
+    if elements.is_empty() {
+        return Vec::new();
+    }
     table.add_set(name, Set { kind: SetKind::ProtocolPorts, elements });
     let lookup = Expr::ProtocolPortSet { side: Side::Destination, is: Is::In, set: name.to_owned() };
-    Rule::new(label, vec![lookup, Expr::accept()])
+    vec![Rule::new(label, vec![lookup, Expr::accept()])]
 }
 
 /// The net is the other side: where packets come from, or where they go.
