@@ -469,3 +469,6 @@ fn now() -> String {
     let whole_seconds = now.replace_nanosecond(0).unwrap_or(now);
     whole_seconds.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

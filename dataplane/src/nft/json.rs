@@ -398,7 +398,7 @@ fn owned(text: &str) -> Cow<'static, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nft::ruleset::{CtState, CtStatus, Elements};
+    use crate::nft::ruleset::{CtState, CtStatus, Elements, Set};
 
     fn check(expr: Expr, wanted: &str) {
         let operation = Operation::AddRule { chain: "c".into(), rule: Rule::new("", vec![expr]) };

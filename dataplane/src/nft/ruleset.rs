@@ -5,6 +5,9 @@
 //! one arm in each encoder, and the case in `tests/kernel.rs` that loads every variant. It knows no JSON, no text, no
 //! handles, and does not judge: a ruleset that names a chain it does not hold is refused by the kernel.
 //!
+//! An anonymous set that holds a prefix or a range of ports is an interval set, and so is empty for a moment when its
+//! rule is new; where that matters, use a named set of kind [`SetKind::Nets`], which `plan` fills first.
+//!
 //! The table's family is always `inet`; a rule that reads an address therefore starts with [`Expr::NfProto`].
 
 use std::collections::BTreeMap;

@@ -24,8 +24,9 @@ fn links_and_addresses_come_move_and_go() {
             let scan = monitor.scan().expect("scan");
             let loopback = &scan["lo"];
             assert!(loopback.up && loopback.addresses.contains(&IpAddr::from([127, 0, 0, 1])), "{scan:?}");
-            namespace.run("ip link add d0 type dummy");
+            namespace.run("ip link add d0 type veth peer name d1");
             until(&mut monitor, |scan| scan.get("d0").is_some_and(|link| !link.up)).await;
+            namespace.run("ip link set d1 up");
             namespace.run("ip link set d0 up");
             until(&mut monitor, |scan| scan["d0"].up).await;
             let address: IpAddr = "10.77.0.1".parse().unwrap();

@@ -1,5 +1,10 @@
 //! The whole reconciler against the kernel: enforce, notice, put back, restart, follow the interfaces.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the promise that a foreign flush is undone within a second needs a clock"
+)]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -227,6 +232,33 @@ fn a_foreign_flush_is_undone_within_a_second() {
     });
 }
 
+/// Enough members that the shield goes first.
+#[test]
+fn a_large_ruleset_is_shielded_and_restored() {
+    inside(|namespace, runtime| {
+        block_on(runtime, async {
+            veth(namespace);
+            let many: Vec<String> =
+                (0..20_000u32).map(|at| format!("10.{}.{}.0/25", at / 256, at % 256)).collect();
+            let policy = POLICY.replace("192.0.2.0/24,", &format!("{},", many.join(", ")));
+            let mut running = Running::enforcing(&policy, None).await;
+            let wanted = namespace.run(&format!("nft -s list table inet {TABLE}"));
+            let flushed = Instant::now();
+            namespace.nft("flush ruleset");
+            // Until the shield stands there is a gap; afterwards, and until the set is back, its traffic is denied.
+            eventually(async || {
+                let chains = namespace.nft("list chains");
+                if chains.contains("hook input") { Ok(()) } else { Err(chains) }
+            })
+            .await;
+            assert!(flushed.elapsed() < Duration::from_secs(1), "{:?}", flushed.elapsed());
+            running.reported(|report| report.drift.repairs == 1).await;
+            assert_eq!(namespace.run(&format!("nft -s list table inet {TABLE}")), wanted);
+            running.killed().await;
+        });
+    });
+}
+
 #[test]
 fn whatever_others_change_is_put_back() {
     inside(|namespace, runtime| {
@@ -294,7 +326,8 @@ fn endpoints_follow_interfaces_and_addresses() {
             state("by-address", EndpointState::Down, &["veth1"]).await;
             assert!(listing(namespace).contains("\"veth1\" :"), "policed by address");
             namespace.run("ip addr del 10.77.0.1/24 dev veth1");
-            namespace.run("ip link add d0 type dummy");
+            namespace.run("ip link add d0 type veth peer name d1");
+            namespace.run("ip link set d1 up");
             namespace.run("ip link set d0 up");
             namespace.run("ip addr add 10.77.0.1/24 dev d0");
             state("by-address", EndpointState::Up, &["d0"]).await;

@@ -1,0 +1,269 @@
+//! The loop against a kernel in memory: what it does when the kernel refuses, fails, or is changed by others.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use appliance_resources::{EndpointState, EnforcementState, manifest, set_defaults};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::interfaces::Interface;
+use crate::nft::actual::Actual;
+use crate::nft::{Committed, FakeNft, Operation, Transaction};
+
+/// The fake, shared with the test that plays the others.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<FakeNft>>);
+
+impl Shared {
+    fn with<T>(&self, ask: impl FnOnce(&mut FakeNft) -> T) -> T {
+        ask(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A future of the fake is ready at once, or never will be.
+    fn now<T>(&self, ask: impl AsyncFnOnce(&mut FakeNft) -> T) -> T {
+        use futures_util::FutureExt;
+        self.with(|fake| ask(fake).now_or_never().expect("the fake does not wait"))
+    }
+
+    fn transactions(&self) -> usize {
+        self.with(|fake| fake.log.len())
+    }
+}
+
+impl Nft for Shared {
+    async fn list(&mut self) -> Result<Actual, NftError> {
+        self.now(async |fake| fake.list().await)
+    }
+
+    async fn run(&mut self, transaction: &Transaction) -> Result<Committed, NftError> {
+        self.now(async |fake| fake.run(transaction).await)
+    }
+
+    async fn check(&mut self, transaction: &Transaction) -> Result<(), NftError> {
+        self.now(async |fake| fake.check(transaction).await)
+    }
+
+    fn generation(&mut self) -> Result<Option<u32>, NftError> {
+        self.with(FakeNft::generation)
+    }
+
+    fn handles(&mut self) -> Result<Option<BTreeMap<String, Vec<u64>>>, NftError> {
+        self.with(FakeNft::handles)
+    }
+
+    async fn events(&mut self) -> Vec<Event> {
+        loop {
+            let events = self.drain();
+            if !events.is_empty() {
+                return events;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn drain(&mut self) -> Vec<Event> {
+        self.with(FakeNft::drain)
+    }
+}
+
+const ENDPOINTS: &str = "
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: good, labels: {role: good}}
+spec: {node: here, interfaceName: eth0}
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: bad, labels: {role: bad}}
+spec: {node: here, interfaceName: eth1}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: fine}
+spec: {selector: role == 'good', ingress: [{action: Allow}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: poisonous}
+spec: {selector: role == 'bad', ingress: [{action: Allow}]}
+";
+
+fn updates(yaml: &str) -> Input {
+    let documents = manifest::read(yaml, "test").unwrap();
+    let defaulted = documents.into_iter().map(|document| {
+        let mut resource = document.resource;
+        set_defaults(&mut resource);
+        Update::Set(Box::new(resource))
+    });
+    Input::Updates { revision: 1, updates: defaulted.collect() }
+}
+
+fn interfaces(names: &[&str]) -> Option<Interfaces> {
+    Some(
+        names
+            .iter()
+            .map(|name| ((*name).to_owned(), Interface { up: true, ..Interface::default() }))
+            .collect(),
+    )
+}
+
+struct Running {
+    fake: Shared,
+    inputs: mpsc::Sender<Input>,
+    links: watch::Sender<Option<Interfaces>>,
+    report: watch::Receiver<Report>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    fn start(fake: Shared) -> Running {
+        let (inputs, receiver) = mpsc::channel(16);
+        let (links, links_receiver) = watch::channel(None);
+        let (sender, report) = watch::channel(Report::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let enforcing = Loop::new(Options::new("here"), fake.clone(), sender);
+        tokio::spawn(enforcing.run(receiver, links_receiver, shutdown));
+        Running { fake, inputs, links, report, _stop: stop }
+    }
+
+    async fn enforcing(fake: Shared) -> Running {
+        let mut running = Running::start(fake);
+        running.inputs.send(updates(ENDPOINTS)).await.unwrap();
+        running.inputs.send(Input::InSync { revision: 1 }).await.unwrap();
+        running.links.send_replace(interfaces(&["eth0", "eth1"]));
+        running.until(|report| report.state == EnforcementState::Enforcing).await;
+        running
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
+        // Time is paused and jumps when nothing else can happen, so this is no wait in real time.
+        let waited = tokio::time::timeout(Duration::from_secs(600), self.report.wait_for(wanted)).await;
+        let found = waited.map(|found| found.expect("the loop runs").clone());
+        found.unwrap_or_else(|_| panic!("still: {:#?}", *self.report.borrow()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_touched_before_store_and_interfaces_are_known() {
+    let mut running = Running::start(Shared::default());
+    running.inputs.send(updates(ENDPOINTS)).await.unwrap();
+    running.inputs.send(Input::InSync { revision: 5 }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(running.fake.transactions(), 0, "audits included");
+    assert_eq!(running.report.borrow().state, EnforcementState::WaitingForSync);
+    running.links.send_replace(interfaces(&["eth0"]));
+    let report = running.until(|report| report.state == EnforcementState::Enforcing).await;
+    assert_eq!(report.revision, 5);
+    assert_eq!(running.fake.transactions(), 1, "no new interval set, so everything is one transaction");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_nothing_here_is_enforced_without_a_transaction() {
+    let mut running = Running::enforcing(Shared::default()).await;
+    let before = running.fake.transactions();
+    running.inputs.send(Input::Updates { revision: 99, updates: Vec::new() }).await.unwrap();
+    running.until(|report| report.revision == 99).await;
+    assert_eq!(running.fake.transactions(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_reported_and_tried_again() {
+    let fake = Shared::default();
+    fake.with(|fake| fake.unavailable = 4);
+    let mut running = Running::start(fake);
+    running.links.send_replace(interfaces(&["eth0"]));
+    running.inputs.send(updates(ENDPOINTS)).await.unwrap();
+    running.inputs.send(Input::InSync { revision: 1 }).await.unwrap();
+    let report = running.until(|report| report.message.contains("can not be run")).await;
+    assert_ne!(report.state, EnforcementState::Enforcing);
+    let report = running.until(|report| report.state == EnforcementState::Enforcing).await;
+    assert_eq!(report.message, "");
+    running.fake.with(|fake| fake.unavailable = 1);
+    running.links.send_replace(interfaces(&["eth0", "eth1", "eth2"]));
+    running
+        .inputs
+        .send(updates(&ENDPOINTS.replace("interfaceName: eth1", "interfaceName: eth2")))
+        .await
+        .unwrap();
+    running.until(|report| report.state == EnforcementState::Failed).await;
+    running.until(|report| report.state == EnforcementState::Enforcing).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_policy_denies_its_endpoint_and_no_other() {
+    let fake = Shared::default();
+    fake.with(|fake| fake.poison = Some("poisonous".to_owned()));
+    let mut running = Running::enforcing(fake).await;
+    let report = running.until(|report| !report.refusals.is_empty()).await;
+    let state = |name: &str| report.endpoints.iter().find(|endpoint| endpoint.name == name).unwrap().state;
+    assert_eq!((state("good"), state("bad")), (EndpointState::Up, EndpointState::Error));
+    let refused: Vec<_> =
+        report.refusals.iter().map(|refusal| (&refusal.name[..], &refusal.reason[..])).collect();
+    assert!(
+        matches!(refused[..], [("bad", reason)] if reason.contains("Operation not supported")),
+        "{refused:?}"
+    );
+    let policed =
+        |fake: &mut FakeNft| fake.actual().maps["ep_in"].clone().unwrap().into_keys().collect::<Vec<_>>();
+    assert_eq!(running.fake.with(policed), ["eth0", "eth1"], "denied is policed too");
+
+    running.fake.with(|fake| fake.poison = None);
+    running.inputs.send(updates(&ENDPOINTS.replace("[{action: Allow}]", "[{action: Deny}]"))).await.unwrap();
+    running.until(|report| report.refusals.is_empty() && report.state == EnforcementState::Enforcing).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_change_is_put_back_and_reported() {
+    let mut running = Running::enforcing(Shared::default()).await;
+    let wanted = running.fake.with(|fake| fake.actual().clone());
+    let mut foreign = Transaction::new("appliance");
+    foreign.operations.push(Operation::DeleteTable);
+    running.fake.with(|fake| fake.foreign(&foreign, "nft (pid 7)", "deleted the table"));
+    let report = running.until(|report| report.drift.repairs == 1).await;
+    assert_eq!(report.drift.last_change, "the table was deleted (by nft (pid 7): deleted the table)");
+    let restored = running.fake.with(|fake| fake.actual().clone());
+    assert_eq!(wanted.drift(&restored), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_nobody_announced_is_found_by_its_generation() {
+    let mut running = Running::enforcing(Shared::default()).await;
+    let mut foreign = Transaction::new("appliance");
+    foreign.operations.push(Operation::FlushChain { name: "input".to_owned() });
+    running.fake.with(|fake| {
+        fake.foreign(&foreign, "nft (pid 7)", "deleted rule from chain input");
+        fake.drain();
+    });
+    let report = running.until(|report| report.drift.repairs == 1).await;
+    assert_eq!(report.drift.last_change, "chain input was changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_to_other_tables_cost_nothing() {
+    let running = Running::enforcing(Shared::default()).await;
+    let before = running.fake.transactions();
+    running.fake.with(|fake| fake.foreign(&Transaction::new("other"), "nft (pid 7)", ""));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(running.fake.transactions(), before + 1, "theirs");
+    assert_eq!(running.report.borrow().drift.repairs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_is_fought_with_pauses() {
+    let mut running = Running::enforcing(Shared::default()).await;
+    let begin = Instant::now();
+    for round in 1..=20 {
+        let mut foreign = Transaction::new("appliance");
+        foreign.operations.push(Operation::DeleteTable);
+        running.fake.with(|fake| fake.foreign(&foreign, "other (pid 8)", "deleted the table"));
+        running.until(|report| report.drift.repairs == round).await;
+    }
+    let virtual_time = begin.elapsed();
+    assert!(
+        virtual_time > Duration::from_secs(5) && virtual_time < Duration::from_secs(20),
+        "{virtual_time:?}"
+    );
+}
