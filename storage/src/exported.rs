@@ -21,7 +21,9 @@ const SUFFIX: &str = ".snapshot";
 #[derive(Debug)]
 pub(crate) struct Exported {
     directory: PathBuf,
-    /// Only one is written at a time; these are the ones that are there, oldest first.
+    /// Held while one is written, which may take seconds: one at a time.
+    writing: Mutex<()>,
+    /// The ones that are there, oldest first. Never held for long: the raft thread asks.
     kept: Mutex<Vec<u64>>,
 }
 
@@ -34,7 +36,7 @@ impl Exported {
             kept.extend(name.strip_suffix(SUFFIX).and_then(|number| number.parse::<u64>().ok()));
         }
         kept.sort_unstable();
-        Ok(Exported { directory: directory.to_owned(), kept: Mutex::new(kept) })
+        Ok(Exported { directory: directory.to_owned(), writing: Mutex::new(()), kept: Mutex::new(kept) })
     }
 
     /// The files, newest first, with the entry each ends with.
@@ -55,9 +57,10 @@ impl Exported {
         applied: u64,
         write: impl FnOnce(&mut dyn Write) -> Result<(), SnapshotError>,
     ) -> Result<PathBuf, SnapshotError> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(applied);
         write_atomically(&path, write)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if !kept.contains(&applied) {
             kept.push(applied);
             kept.sort_unstable();

@@ -75,8 +75,9 @@
 //!   decide outcomes ([`TXN_OPS_MAX`], [`REPLIES_BYTES_MAX`], the request window's) are constants of the format.
 //! * Can a reader see half of a batch? The index changes under one lock, and rows are never overwritten.
 //! * Can a row be removed that somebody is about to read? See `Hold` and the gate in `reader`.
-//! * Can damage pass for health? A whole earlier state can: only the log knows that there was more. `consensus` must
-//!   compare [`Store::applied_index`] with the first entry it still has.
+//! * Can damage pass for health? A whole earlier state can, and sled answers most damage to its tail with one. If it is
+//!   behind the newest export, `open` heals it; if it is not, the log still has everything after it, since the log is
+//!   never cut beyond an export. `consensus` should still compare [`Store::applied_index`] with its first entry.
 
 mod apply;
 mod chain;

@@ -85,8 +85,9 @@ type OpenDatabase = (Db, Loaded, Option<Healed>);
 impl Site<'_> {
     fn open_or_heal(&self, database: &Path, expect: Expect) -> Result<OpenDatabase, OpenError> {
         let reason = match self.open_database(database, expect) {
-            Ok((_, loaded)) if self.lost_everything(&loaded) => {
-                "it is empty, though a snapshot of it was exported".to_owned()
+            Ok((_, loaded)) if loaded.state.applied < self.newest_export() => {
+                let (applied, export) = (loaded.state.applied, self.newest_export());
+                format!("it ends at entry {applied}, though entry {export} was durable when it was exported")
             }
             Ok((db, loaded)) => {
                 self.in_use(database)?;
@@ -152,10 +153,10 @@ impl Site<'_> {
         }
     }
 
-    /// An empty store where a snapshot says there was more has lost everything, however well it opens.
-    fn lost_everything(&self, loaded: &Loaded) -> bool {
-        loaded.state.applied == 0
-            && self.exported.newest_first().first().is_some_and(|(applied, _)| *applied > 0)
+    /// The entry the newest export ends with. Sled answers damage to its tail by ending earlier, without a word and with
+    /// nothing out of order; but what was exported had been synced, and the log behind it may be cut.
+    fn newest_export(&self) -> u64 {
+        self.exported.newest_first().first().map_or(0, |(applied, _)| *applied)
     }
 
     fn new_database(&self) -> Result<(Db, Loaded), OpenError> {

@@ -126,8 +126,10 @@ impl Snapshot {
         Ok(bytes)
     }
 
-    /// Writes it into the store's own `snapshots` directory, durably, where the newest two are kept.
+    /// Writes it into the store's own `snapshots` directory, durably, where the newest two are kept. The database is
+    /// synced first: one that is found behind its newest export has lost something.
     pub fn export(&self) -> Result<PathBuf, SnapshotError> {
+        self.db.sync()?;
         self.exported.write(self.applied_index(), |out| self.write_to(out))
     }
 }

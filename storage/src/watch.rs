@@ -84,7 +84,8 @@ impl Watcher {
         Watcher { shared, bell, prefix, delivered: after, pace: Pace::CatchingUp }
     }
 
-    /// The next events: whole revisions, in order. Waits until there are some. May be dropped while it waits.
+    /// The next events: whole revisions, in order. Waits until there are some. May be dropped while it waits. Catching
+    /// up reads a page of revisions from disk at a time, some milliseconds, and yields in between.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, WatchClosed> {
         loop {
             // Looked at before the changes, so that one published in between rings the bell again.
