@@ -56,6 +56,26 @@ impl Config {
         }
     }
 
+    /// What raft, or we, cannot run with.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.node_id == 0 {
+            return Err("the member's id is 0".to_owned());
+        }
+        if self.tick.is_zero() {
+            return Err("a tick has no length".to_owned());
+        }
+        if self.heartbeat_ticks == 0 || self.election_ticks <= self.heartbeat_ticks {
+            let (heartbeat, election) = (self.heartbeat_ticks, self.election_ticks);
+            return Err(format!(
+                "{election} ticks to an election must be more than {heartbeat} to a heartbeat, and that more than none"
+            ));
+        }
+        if self.checkpoint_entries == 0 || self.checkpoint_bytes == 0 || self.wal_file_bytes == 0 {
+            return Err("a checkpoint or a file of the log would hold nothing".to_owned());
+        }
+        Ok(())
+    }
+
     /// The log's directory.
     pub(crate) fn wal_dir(&self) -> PathBuf {
         self.data_dir.join("wal")
@@ -79,6 +99,28 @@ impl Config {
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
             ..raft::Config::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_raft_would_panic_on_is_refused() {
+        let good = Config::new(1, "/nowhere");
+        assert_eq!(good.check(), Ok(()));
+        assert!(good.to_raft(0).validate().is_ok());
+        for bad in [
+            Config { node_id: 0, ..good.clone() },
+            Config { tick: Duration::ZERO, ..good.clone() },
+            Config { heartbeat_ticks: 0, ..good.clone() },
+            Config { heartbeat_ticks: 10, ..good.clone() },
+            Config { checkpoint_entries: 0, ..good.clone() },
+            Config { wal_file_bytes: 0, ..good },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
         }
     }
 }

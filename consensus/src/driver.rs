@@ -84,8 +84,7 @@ impl<M: StateMachine> Driver<M> {
             self.drain()?;
             self.checkpoint()?;
             if flow == Flow::Stop {
-                self.replica.machine.checkpoint();
-                return Ok(());
+                return self.close();
             }
         }
     }
@@ -108,6 +107,16 @@ impl<M: StateMachine> Driver<M> {
             next = self.inputs.try_recv().ok();
         }
         Flow::Continue
+    }
+
+    /// Leaves nothing to replay, and nobody who still holds the state's files.
+    fn close(&mut self) -> Result<(), String> {
+        self.replica.machine.checkpoint();
+        if let Some(export) = self.export.take() {
+            let result = export.join().unwrap_or_else(|panic| Err(panics::message(&*panic)));
+            self.replica.exported(result).map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     fn drain(&mut self) -> Result<(), String> {

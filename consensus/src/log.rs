@@ -4,15 +4,15 @@
 //! answered from memory. This file knows raft's rules for a log and refuses to open one that breaks them; it decides
 //! nothing about when to write or to cut.
 
-use std::{cell::Cell, collections::VecDeque, path::PathBuf};
+use std::{cell::Cell, path::PathBuf};
 
-use protobuf::Message;
 use raft::{
     GetEntriesContext, RaftState, Storage, StorageError,
     eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata},
 };
 
 use crate::{
+    cache::Cache,
     config::Config,
     error::StartError,
     wal::{Slot, Wal, WalError},
@@ -22,9 +22,6 @@ use crate::{
 /// so that an empty joiner never replays a conf change against an empty configuration (reference/store.md 1.3).
 pub(crate) const BOOTSTRAP_INDEX: u64 = 1;
 
-/// Bytes of the newest entries kept in memory: what apply and followers read a moment after it was written.
-const CACHE_BYTES_MAX: usize = 8 * 1_024 * 1_024;
-
 /// Entries read at once when the log is checked at start.
 const CHECK_BYTES: u64 = 1_024 * 1_024;
 
@@ -32,7 +29,6 @@ const CHECK_BYTES: u64 = 1_024 * 1_024;
 ///
 /// * Entries are contiguous from `cut.index + 1` to `last`, and their terms never fall.
 /// * `cut.index <= conf.index` is not promised: a conf state may be older than the cut, never newer than the commit.
-/// * `cache` holds the newest entries, contiguous, ending at `last`.
 /// * What memory says of entries, term and vote is on disk; the commit index on disk may be behind.
 pub(crate) struct Log {
     wal: Wal,
@@ -41,8 +37,7 @@ pub(crate) struct Log {
     cut: SnapshotMetadata,
     conf: SnapshotMetadata,
     last: u64,
-    cache: VecDeque<Entry>,
-    cache_bytes: usize,
+    cache: Cache,
     snapshot: Option<Snapshot>,
     /// Raft met a follower that needs a snapshot; the replica makes one, for only it has the state.
     wanted: Cell<Option<u64>>,
@@ -85,8 +80,7 @@ impl Log {
             cut,
             conf,
             last,
-            cache: VecDeque::new(),
-            cache_bytes: 0,
+            cache: Cache::default(),
             snapshot: None,
             wanted: Cell::new(None),
         })
@@ -127,7 +121,7 @@ impl Log {
                     return Err(WalError::Read { dir: self.dir.clone(), reason: found }.into());
                 }
                 (next, term) = (entry.index + 1, entry.term);
-                self.cache(entry);
+                self.cache.push(entry);
             }
         }
         if term > self.hard_state.term {
@@ -167,8 +161,7 @@ impl Log {
         self.hard_state.term = self.hard_state.term.max(snapshot.term);
         self.wal.stage_cut(self.last.max(snapshot.index) + 1);
         self.last = snapshot.index;
-        self.cache.clear();
-        self.cache_bytes = 0;
+        self.cache = Cache::default();
         self.stage_records()?;
         self.wal.stage_removal(Slot::Restoring);
         self.wal.commit()
@@ -187,9 +180,9 @@ impl Log {
         self.wal.stage(Slot::HardState, &self.hard_state)?;
         self.wal.commit()?;
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            self.forget_from(first.index);
+            self.cache.forget_from(first.index);
             self.last = last.index;
-            entries.iter().for_each(|entry| self.cache(entry.clone()));
+            entries.iter().for_each(|entry| self.cache.push(entry.clone()));
         }
         Ok(())
     }
@@ -223,9 +216,7 @@ impl Log {
         self.wal.stage_cut(index + 1);
         self.wal.commit()?;
         self.wal.purge()?;
-        while self.cache.front().is_some_and(|entry| entry.index <= index) {
-            self.evict();
-        }
+        self.cache.forget_to(index);
         if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.get_metadata().index < index) {
             self.snapshot = None;
         }
@@ -265,41 +256,13 @@ impl Log {
         if index == self.cut.index {
             return Ok(self.cut.term);
         }
-        if let Some(entry) = self.cached(index) {
+        if let Some(entry) = self.cache.get(index) {
             return Ok(entry.term);
         }
         let entries = self.wal.entries(index, index + 1, None)?;
         let missing =
             || WalError::Read { dir: self.dir.clone(), reason: format!("entry {index} is missing") };
         entries.first().map(|entry| entry.term).ok_or_else(missing)
-    }
-
-    fn cached(&self, index: u64) -> Option<&Entry> {
-        let first = self.cache.front()?.index;
-        self.cache.get(usize::try_from(index.checked_sub(first)?).ok()?)
-    }
-
-    fn cache(&mut self, entry: Entry) {
-        self.cache_bytes += bytes(&entry);
-        self.cache.push_back(entry);
-        while self.cache_bytes > CACHE_BYTES_MAX && self.cache.len() > 1 {
-            self.evict();
-        }
-    }
-
-    fn evict(&mut self) {
-        if let Some(entry) = self.cache.pop_front() {
-            self.cache_bytes -= bytes(&entry);
-        }
-    }
-
-    /// A new leader's entries replace ours from this index on.
-    fn forget_from(&mut self, index: u64) {
-        while self.cache.back().is_some_and(|entry| entry.index >= index) {
-            if let Some(entry) = self.cache.pop_back() {
-                self.cache_bytes -= bytes(&entry);
-            }
-        }
     }
 }
 
@@ -322,10 +285,10 @@ impl Storage for Log {
             return Err(StorageError::Unavailable.into());
         }
         let max_size = max_size.into();
-        if self.cached(low).is_none() {
+        if self.cache.get(low).is_none() {
             return self.wal.entries(low, high, max_size).map_err(storage_error);
         }
-        let mut entries: Vec<Entry> = (low..high).map_while(|index| self.cached(index).cloned()).collect();
+        let mut entries: Vec<Entry> = (low..high).map_while(|index| self.cache.get(index).cloned()).collect();
         raft::util::limit_size(&mut entries, max_size);
         Ok(entries)
     }
@@ -391,10 +354,6 @@ fn position(index: u64, term: u64) -> SnapshotMetadata {
     metadata
 }
 
-fn bytes(entry: &Entry) -> usize {
-    entry.compute_size() as usize
-}
-
 fn storage_error(error: WalError) -> raft::Error {
     raft::Error::Store(StorageError::Other(Box::new(error)))
 }
@@ -458,26 +417,11 @@ mod tests {
     fn entries_outside_the_cache_come_from_the_disk() {
         let (_folder, config) = written(5);
         let log = reopened(&config);
-        assert!(log.cached(2).is_none(), "nothing was read yet");
+        assert!(log.cache.get(2).is_none(), "nothing was read yet");
 
         assert_eq!(log.entries(3, 6, None, context()).unwrap(), entries(3..=5, 2));
         assert_eq!(log.entries(3, 6, Some(0), context()).unwrap().len(), 1, "always one");
         assert_eq!(log.entries(1, 3, None, context()), Err(StorageError::Compacted.into()));
-    }
-
-    #[test]
-    fn the_cache_stays_within_its_bytes() {
-        let folder = TempDir::new().unwrap();
-        let mut log = Log::open(&Config::new(1, folder.path()), &[1], 0).unwrap();
-        for index in 2..20 {
-            let mut large = entries(index..=index, 2);
-            large[0].data = vec![1; 1_024 * 1_024].into();
-            log.append(&large, Some(&hard_state(2, 1))).unwrap();
-        }
-
-        assert!(log.cache_bytes <= CACHE_BYTES_MAX, "{} bytes", log.cache_bytes);
-        assert_eq!(log.cache_bytes, log.cache.iter().map(bytes).sum::<usize>());
-        assert_eq!(log.entries(2, 20, None, context()).unwrap().len(), 18, "older ones from the disk");
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl<M: StateMachine> Replica<M> {
         incarnation: u64,
         send: Sender,
     ) -> Result<Replica<M>, StartError> {
+        config.check().map_err(StartError::Config)?;
         let log = Log::open(config, founders, machine.applied_index())?;
         let applied = log.applied_floor(machine.applied_index());
         let node = Node::start(config, log, applied, incarnation)?;
@@ -108,13 +109,17 @@ impl<M: StateMachine> Replica<M> {
 
     /// Handles one Ready after the other until there is none. An error is fatal.
     pub(crate) fn drain(&mut self) -> Result<(), WalError> {
-        if let Some(context) = self.reads.ask() {
-            self.node.read_index(context);
-        }
-        while self.node.has_ready() {
+        loop {
+            // Asked before every Ready, for the one before may have ended the round that others were waiting behind.
+            if let Some(context) = self.reads.ask() {
+                self.node.read_index(context);
+            }
+            if !self.node.has_ready() {
+                break;
+            }
             self.handle_ready()?;
+            self.reads.applied(self.machine.applied_index());
         }
-        self.reads.applied(self.machine.applied_index());
         self.serve_snapshot()
     }
 
