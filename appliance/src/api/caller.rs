@@ -94,23 +94,23 @@ pub(crate) const POLICY_KINDS: [Kind; 6] = [
 /// What a node writes about itself.
 pub(crate) const NODE_KINDS: [Kind; 2] = [Kind::Node, Kind::NodeReport];
 
-/// Whether a role may do this. A node may list and watch its own objects only by naming them, which a collection
-/// path does not; so it gets, and never lists.
+/// How.
+pub(crate) const NODE_VERBS: [Verb; 4] = [Verb::Create, Verb::Get, Verb::Patch, Verb::Update];
+
+/// Whether a role may do this. A node names what it asks for, so it gets and never lists; and it deletes nothing,
+/// for with a Node go its endpoints, and with them its firewall.
 pub(crate) fn allows(role: &Role, verb: Verb, scope: &Scope) -> bool {
     match role {
         Role::Admin => true,
         Role::Operator => verb.reads() || POLICY_KINDS.contains(&scope.kind),
         Role::Viewer => verb.reads(),
-        // The name of a create stands in the body; the create verb compares it again once it is read.
         Role::Node(node) => {
-            NODE_KINDS.contains(&scope.kind)
-                && match verb {
-                    Verb::Get | Verb::Update | Verb::Patch | Verb::Delete => {
-                        scope.name.as_deref() == Some(node)
-                    }
-                    Verb::Create => scope.name.as_deref().is_none_or(|name| name == node),
-                    Verb::List | Verb::Watch | Verb::DeleteCollection => false,
-                }
+            let named_so = match verb {
+                // The name of a create stands in the body; the create verb asks again once it is read.
+                Verb::Create => scope.name.as_deref().is_none_or(|name| name == node),
+                _ => scope.name.as_deref() == Some(node),
+            };
+            NODE_VERBS.contains(&verb) && NODE_KINDS.contains(&scope.kind) && named_so
         }
     }
 }
@@ -158,6 +158,7 @@ mod tests {
             (&node, Verb::Update, Kind::NodeReport, Some("n2"), false),
             (&node, Verb::Create, Kind::NodeReport, Some("n2"), false),
             (&node, Verb::List, Kind::NodeReport, None, false),
+            (&node, Verb::Delete, Kind::Node, Some("n1"), false),
             (&node, Verb::Get, Kind::GlobalNetworkPolicy, Some("n1"), false),
         ] {
             assert_eq!(check(role, verb, kind, name), expected, "{role:?} {verb:?} {kind:?} {name:?}");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Answer;
 use super::call::Call;
-use super::caller::{self, NODE_KINDS, POLICY_KINDS, Role};
+use super::caller::{self, NODE_KINDS, NODE_VERBS, POLICY_KINDS, Role};
 use super::decode::media_type;
 use super::protobuf;
 use super::request::{Review, Scope, Verb};
@@ -98,10 +98,7 @@ fn rules(role: &Role) -> Value {
         }
         Role::Operator => [rule(&Verb::ALL, &POLICY_KINDS, &[]), rule(&reading, Kind::ALL, &[])].concat(),
         Role::Viewer => rule(&reading, Kind::ALL, &[]),
-        Role::Node(name) => {
-            let own = [Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update];
-            rule(&own, &NODE_KINDS, &[name])
-        }
+        Role::Node(name) => rule(&NODE_VERBS, &NODE_KINDS, &[name]),
     };
     let paths = ["/healthz", "/livez", "/readyz", "/metrics", "/version", "/api", "/apis", "/apis/*"];
     let paths: Vec<&str> = if *role == Role::Admin { vec!["*"] } else { paths.to_vec() };

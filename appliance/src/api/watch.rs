@@ -259,6 +259,8 @@ fn error(status: &Status) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use crate::api::harness::{Harness, endpoint, policy};
@@ -395,5 +397,74 @@ mod tests {
         assert_eq!(event["object"]["rows"][0]["cells"], json!(["a", "n1", "eth0"]));
         let yaml = api.send("GET", "hostendpoints?watch=1", &[("accept", "application/yaml")], "").await;
         assert_eq!(yaml.code, 406);
+    }
+
+    /// Numbers nobody chose, the same for the same seed.
+    fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+        let mut state = seed | 1;
+        move |below| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        }
+    }
+
+    async fn churn(api: &Harness, seed: u64) {
+        let mut random = random(seed);
+        for _ in 0..40 {
+            let path = format!("hostendpoints/e{}", random(4));
+            let app = ["web", "db"][usize::try_from(random(2)).expect("small")];
+            match random(3) {
+                0 => drop(api.post("hostendpoints", endpoint(&path["hostendpoints/".len()..])).await),
+                1 => drop(api.merge(&path, json!({"metadata": {"labels": {"app": app}}})).await),
+                _ => drop(api.delete(&path, json!({})).await),
+            }
+        }
+    }
+
+    /// What a client believes that applies each event to what it had: name to version.
+    async fn followed(mut events: crate::api::harness::Events) -> BTreeMap<String, String> {
+        let mut believed = BTreeMap::new();
+        loop {
+            let event = events.next().await.expect("an event");
+            let text = |field: &str| event["object"]["metadata"][field].as_str().expect("text").to_owned();
+            let (name, version) = (text("name"), text("resourceVersion"));
+            let known = match event["type"].as_str() {
+                Some("DELETED") => believed.remove(&name),
+                _ => believed.insert(name.clone(), version),
+            };
+            assert_eq!(known.is_none(), event["type"] == "ADDED", "{event}");
+            if name == "last" {
+                return believed;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_the_events_knows_the_list() {
+        let api = Harness::start().await;
+        let seed = u64::from(std::process::id());
+        println!("seed {seed}");
+        let queries = ["", "&labelSelector=app%3Dweb", "&labelSelector=app!%3Ddb", "&labelSelector=app"];
+        let open = async |query: &str| api.watch(&format!("hostendpoints?watch=1{query}")).await;
+        let mut watches = Vec::new();
+        for round in 0..2 {
+            for query in queries {
+                watches.push((query, open(query).await));
+            }
+            tokio::join!(churn(&api, seed + round), churn(&api, seed + round + 100));
+        }
+        api.post("hostendpoints", endpoint("last")).await;
+        for (query, events) in watches {
+            let list = api.get(&format!("hostendpoints?{}", query.trim_start_matches('&'))).await.value();
+            let items = list["items"].as_array().expect("items").iter();
+            let text = |item: &serde_json::Value, field: &str| {
+                item["metadata"][field].as_str().expect("text").to_owned()
+            };
+            let listed: BTreeMap<_, _> =
+                items.map(|i| (text(i, "name"), text(i, "resourceVersion"))).collect();
+            assert_eq!(followed(events).await, listed, "{query}");
+        }
     }
 }
