@@ -3,7 +3,7 @@
 use crate::Verdict;
 use crate::args::Create;
 use crate::commands::batch;
-use crate::commands::write::{WriteError, Writer, Written, check_create, check_offline};
+use crate::commands::write::{check_create, check_offline};
 use crate::input::Manifest;
 use crate::output::summary::{Effect, Verb};
 use crate::world::{Failure, World};
@@ -13,14 +13,7 @@ pub(super) async fn run(args: &Create, world: &mut World) -> Result<Verdict, Fai
         check_create(manifest).and_then(|()| check_offline(manifest)).map(|()| Effect::Valid)
     };
     batch::run(Verb::Create, &args.input, &args.write, world, offline, async |writer, manifest| {
-        create(writer, manifest, args.skip_exists).await
+        writer.create(manifest, args.skip_exists).await
     })
     .await
-}
-
-async fn create(writer: &Writer<'_>, manifest: &Manifest, skip_exists: bool) -> Result<Written, WriteError> {
-    if skip_exists && writer.exists(&manifest.target).await? {
-        return Ok(Written { effect: Effect::Skipped, revision: 0 });
-    }
-    writer.create(manifest).await
 }

@@ -116,7 +116,10 @@ async fn delete_all(
         let result = match client.filter(|_| args.write.dry_run != Some(DryRun::Client)) {
             None => Ok(Written { effect: Effect::Deleted, revision: 0 }),
             Some(client) if waits => delete_and_date(args, client, one).await,
-            Some(client) => delete(args, &Writer::new(client, args.write.dry_run), one).await,
+            Some(client) => {
+                let writer = Writer::new(client, args.write.dry_run);
+                writer.delete(&one.target, one.version.as_deref(), args.skip_not_exists).await
+            }
         };
         batch.add(world, &one.target, None, result)?;
     }
@@ -126,17 +129,11 @@ async fn delete_all(
 /// Deletes, and finds out in which revision, so that there is something to wait for.
 async fn delete_and_date(args: &Delete, client: &Client, one: &Doomed) -> Result<Written, WriteError> {
     let before = wait::version_of(client, &one.target.collection()).await.map_err(WriteError::Unreachable)?;
-    let mut written = delete(args, &Writer::new(client, None), one).await?;
+    let mut written =
+        Writer::new(client, None).delete(&one.target, one.version.as_deref(), args.skip_not_exists).await?;
     if written.effect == Effect::Deleted && written.revision == 0 {
         let revision = wait::deletion_of(client, &one.target, &before).await;
         written.revision = revision.map_err(WriteError::Unreachable)?;
     }
     Ok(written)
-}
-
-async fn delete(args: &Delete, writer: &Writer<'_>, one: &Doomed) -> Result<Written, WriteError> {
-    if args.skip_not_exists && !writer.exists(&one.target).await? {
-        return Ok(Written { effect: Effect::Skipped, revision: 0 });
-    }
-    writer.delete(&one.target, one.version.as_deref()).await
 }

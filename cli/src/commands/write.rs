@@ -31,6 +31,9 @@ pub(crate) struct Written {
     pub(crate) revision: u64,
 }
 
+/// Nothing was done, and that was allowed.
+const SKIPPED: Written = Written { effect: Effect::Skipped, revision: 0 };
+
 /// Why an object was not written.
 #[derive(Debug)]
 pub(crate) enum WriteError {
@@ -55,20 +58,12 @@ impl<'a> Writer<'a> {
         Writer { client, dry_run: dry_run == Some(DryRun::Server) }
     }
 
-    /// Creates an object that must not be there.
-    pub(crate) async fn create(&self, manifest: &Manifest) -> Result<Written, WriteError> {
+    /// Creates an object; one that is there already is left as it is when that may be `skip`ped, else an error.
+    pub(crate) async fn create(&self, manifest: &Manifest, skip: bool) -> Result<Written, WriteError> {
         check_create(manifest).map_err(WriteError::Refused)?;
-        self.post(&manifest.target, &manifest.object)
-            .await
-            .map_err(|error| refuse("create", &manifest.target, error))
-    }
-
-    /// Whether an object is there, for `create --skip-exists`.
-    pub(crate) async fn exists(&self, target: &Target) -> Result<bool, WriteError> {
-        match self.client.get(&target.path()).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_absent(target) => Ok(false),
-            Err(error) => Err(refuse("create", target, error)),
+        match self.post(&manifest.target, &manifest.object).await {
+            Err(error) if skip && error.is_already_exists() => Ok(SKIPPED),
+            result => result.map_err(|error| refuse("create", &manifest.target, error)),
         }
     }
 
@@ -161,8 +156,13 @@ impl<'a> Writer<'a> {
         )))
     }
 
-    /// Deletes an object; a version makes it a precondition.
-    pub(crate) async fn delete(&self, target: &Target, version: Option<&str>) -> Result<Written, WriteError> {
+    /// Deletes an object; a version makes it a precondition. One that is not there may be `skip`ped, else is an error.
+    pub(crate) async fn delete(
+        &self,
+        target: &Target,
+        version: Option<&str>,
+        skip: bool,
+    ) -> Result<Written, WriteError> {
         let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
         if let Some(version) = version {
             options["preconditions"] = json!({"resourceVersion": version});
@@ -172,6 +172,7 @@ impl<'a> Writer<'a> {
         }
         match self.client.delete(&target.path(), &options).await {
             Ok(answer) => Ok(Written { effect: Effect::Deleted, revision: self.revision(&answer) }),
+            Err(error) if skip && error.is_absent(target) => Ok(SKIPPED),
             Err(error) => Err(refuse("delete", target, error)),
         }
     }

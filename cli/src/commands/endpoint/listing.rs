@@ -131,13 +131,15 @@ pub(super) fn states(reports: &[Value]) -> States {
     endpoints.flatten().map(entry).collect()
 }
 
-/// The word of the old command for what the node reported; an endpoint nobody reported is `unknown`.
+/// The word of the old command for what the node reported. Of an endpoint nobody reported, a host's is `unknown`; a
+/// workload's is `active`, as the old command showed what its orchestrator had set up and not what a host enforced.
 fn state(kind: Kind, object: &Value, states: &States) -> String {
     let key = (kind.name().to_string(), text(object, "/metadata/namespace"), text(object, "/metadata/name"));
     let word = match states.get(&key).map(String::as_str) {
         Some("up") => "active",
         Some("down") => "inactive",
         Some("error") => "error",
+        _ if kind == Kind::WorkloadEndpoint => "active",
         _ => "unknown",
     };
     word.to_string()
