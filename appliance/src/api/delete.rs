@@ -2,8 +2,8 @@
 //! client names one, and in any case the same life that was looked at. A Node takes along what only it gave meaning to.
 //!
 //! A tier goes only when no policy stands in it. That is looked up before the transaction and not compared in it: a
-//! policy created between the two, through another member, would keep a tier that is gone. Enforcement treats such
-//! a policy as one whose tier it has not seen yet.
+//! policy created between the two would stand in a tier that is gone. It stays in force all the same: enforcement asks
+//! the policies of an unknown tier last and denies at its end.
 
 use appliance_resources::{Kind, ResourceKey, Status};
 use appliance_storage::{Key, Reader};
