@@ -182,7 +182,6 @@ async fn a_failure_is_reported_and_tried_again() {
     let report = running.until(|report| report.state == EnforcementState::Enforcing).await;
     assert_eq!(report.message, "");
     running.fake.with(|fake| fake.unavailable = 1);
-    running.links.send_replace(interfaces(&["eth0", "eth1", "eth2"]));
     running
         .inputs
         .send(updates(&ENDPOINTS.replace("interfaceName: eth1", "interfaceName: eth2")))

@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use appliance_dataplane::nft::plan::{Begin, plan};
 use appliance_dataplane::nft::{
@@ -15,6 +16,8 @@ use crate::rulesets::{TABLE, set};
 const CHANGES: u32 = 1_000;
 /// Members of each set: enough that an interval set takes a moment to appear.
 const MEMBERS: u32 = 300;
+/// Between bursts of 64 packets.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// What the flood meets: it comes from 10.9.0.1, which no version admits. Some versions admit by not being in a set of
 /// the denied, so a set that were empty for a moment would open either way.
@@ -142,5 +145,7 @@ fn flood(from: &Namespace, stop: &AtomicBool) {
             // Port unreachable and full queues are the other side's business.
             let _ = socket.send(&[0; 8]);
         }
+        // A core for the one who changes the policy: this is about atomicity, not about load.
+        std::thread::sleep(PAUSE);
     }
 }
