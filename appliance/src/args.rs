@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{Arg, ArgAction, ArgMatches, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand};
 
 use crate::settings::{self, SETTINGS, Setting};
 
@@ -81,11 +81,7 @@ impl clap::Args for RunArgs {
 impl FromArgMatches for RunArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<RunArgs, clap::Error> {
         let given = |setting: &Setting| {
-            let value = match setting.placeholder {
-                Some(_) => matches.get_one::<String>(setting.name).cloned(),
-                None => matches.get_flag(setting.name).then(|| true.to_string()),
-            };
-            value.map(|value| (setting.name, value))
+            matches.get_one::<String>(setting.name).map(|value| (setting.name, value.clone()))
         };
         Ok(RunArgs {
             config: matches.get_one::<String>("config").cloned(),
@@ -107,7 +103,10 @@ fn flag(setting: &Setting) -> Arg {
     let arg = Arg::new(setting.name).long(setting.name).help(help);
     match setting.placeholder {
         Some(placeholder) => arg.value_name(placeholder),
-        None => arg.action(ArgAction::SetTrue),
+        // `--no-enforce=false` is how the command line overrides a file that says true.
+        None => {
+            arg.value_name("true|false").num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
     }
 }
 
@@ -141,6 +140,7 @@ mod tests {
         assert_eq!(args.flags["no-enforce"], "true");
         assert_eq!(args.flags["data-dir"], "/d");
         assert_eq!(args.flags.len(), 2);
+        assert_eq!(run(&["--no-enforce=false"]).flags["no-enforce"], "false");
         assert_eq!(args.config.as_deref(), Some("/c"));
     }
 

@@ -221,8 +221,8 @@ fn parse_join(text: &str) -> Result<JoinTarget, String> {
     Ok(JoinTarget { host, port })
 }
 
-/// A configured name is taken as it stands; only what could never be the name of a resource is refused.
-fn parse_node_name(text: &str) -> Result<String, String> {
+/// A name is taken as it stands; only what could never be the name of a resource is refused.
+pub(crate) fn parse_node_name(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let fits = text.len() <= NAME_BYTES_MAX && text.chars().all(legal);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::JoinTarget;
+use crate::config::{JoinTarget, parse_node_name};
 use crate::data_dir;
 use crate::settings::Source;
 
@@ -157,7 +157,7 @@ fn form(wanted: Wanted<'_>, target: Option<String>) -> Result<(NodeIdentity, Nam
         Some((name, source)) => (name.clone(), NameSource::Setting(source.clone())),
         None => (wanted.host_name.to_lowercase(), NameSource::HostName),
     };
-    if node_name.is_empty() || node_name.contains(|c: char| c == '/' || c.is_whitespace()) {
+    if parse_node_name(&node_name).is_err() {
         return Err(IdentityError::HostName { host_name: wanted.host_name.to_owned() });
     }
     let identity = NodeIdentity {

@@ -50,7 +50,7 @@ const SOCKET: &str = "appliance.sock";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error(
-        "API address {address}: already taken by another process; stop that one, or choose another with --api-listen"
+        "API address {address}: already in use by another process; stop that one, or choose another with --api-listen"
     )]
     Taken { address: SocketAddr },
     #[error("API address {address}: can not be listened on: {source}; choose another with --api-listen")]
@@ -306,7 +306,10 @@ mod tests {
     async fn a_port_already_taken_is_named_with_what_to_do() {
         let first = TlsListener::bind("127.0.0.1:0".parse().expect("address")).expect("bound");
         let refusal = TlsListener::bind(first.address()).expect_err("taken").to_string();
-        assert!(refusal.starts_with(&format!("API address {}: already taken", first.address())), "{refusal}");
+        assert!(
+            refusal.starts_with(&format!("API address {}: already in use", first.address())),
+            "{refusal}"
+        );
         assert!(refusal.contains("--api-listen"), "{refusal}");
     }
 

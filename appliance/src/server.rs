@@ -130,65 +130,75 @@ pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
     Ok(result?)
 }
 
-/// Start-up, as the essay lists it.
+/// Starts a node and waits for its end. Told to stop during the start, it stops where it is: as after a crash, the next
+/// start finds everything as it was left.
 async fn serve(config: Config) -> Result<(), ServerError> {
-    let started = Instant::now();
+    let mut signals = Signals::listen().map_err(ServerError::Signals)?;
+    let started = tokio::select! {
+        started = start(config) => started?,
+        signal = signals.next() => {
+            tracing::info!("{signal} during the start: stopped; the kernel keeps the policy it has");
+            return Ok(());
+        }
+    };
+    started.until_told(signals).await
+}
+
+/// Start-up, as the essay lists it.
+async fn start(config: Config) -> Result<Running, ServerError> {
+    let begun = Instant::now();
     // 1. The host.
     announce(&config);
-    let signals = Signals::listen().map_err(ServerError::Signals)?;
     host::raise_open_files();
     // 2. The kernel.
     Enforcer::check(&config)?;
     // 3. The data directory.
     let data_dir = DataDir::open(&config.data_dir)?;
     let identity = settle_identity(&config, &data_dir)?;
+    let node_name = identity.node_name.clone();
     // 4. The doors.
     let root = RootListener::bind(&config.run_dir).await?;
     let network = TlsListener::bind(config.api_listen)?;
+    let (addresses, api_port) =
+        (format!("{} and https://{}", root.path().display(), network.address()), network.address().port());
     // 5. Keys.
     let reached_on = reached_on(&config);
-    let pki = prepare_keys(&data_dir, &identity, &reached_on, network.address().port())?;
+    let tls = tls::server_config(&prepare_keys(&data_dir, &identity, &reached_on, api_port)?)?;
     // 6. The store and raft.
     let (raft, reader) = open_store(&data_dir, &identity).await?;
     // 7. Enforcement.
     let registry = Registry::new(raft.clone(), reader.clone());
-    let enforcer = Enforcer::start(
-        &Place {
-            config: &config,
-            data_dir: &data_dir,
-            node_name: &identity.node_name,
-            reached_on: &reached_on,
-            api_port: network.address().port(),
-        },
-        &registry,
-    );
+    let place = Place {
+        config: &config,
+        data_dir: &data_dir,
+        node_name: &node_name,
+        reached_on: &reached_on,
+        api_port,
+    };
+    let enforcer = Enforcer::start(&place, &registry);
     // 8. The first objects.
-    let objects = bootstrap::objects(&identity.cluster_id, &identity.node_name, &reached_on);
-    bootstrap::ensure(&registry, &identity.node_name, objects).await?;
+    let objects = bootstrap::objects(&identity.cluster_id, &node_name, &reached_on);
+    bootstrap::ensure(&registry, &node_name, objects).await?;
     remember_formed(&data_dir, &identity)?;
     // 9. The API.
-    let addresses = format!("{} and https://{}", root.path().display(), network.address());
     let (trigger, shutdown) = shutdown::channel();
     let load = Arc::new(Load::default());
     let metrics =
         Metrics::new(readings::of_node(raft.clone(), reader.clone(), enforcer.report(), load.clone()));
-    let node_name = identity.node_name.clone();
-    let options = ApiOptions { node_name, metrics: metrics.clone(), load, shutdown: shutdown.clone() };
+    let options = ApiOptions {
+        node_name: node_name.clone(),
+        metrics: metrics.clone(),
+        load,
+        shutdown: shutdown.clone(),
+    };
     let api = Api::new(raft.clone(), reader.clone(), options);
     let root = tokio::spawn(root.serve(api.clone(), metrics.clone(), shutdown.clone()));
-    let network = tokio::spawn(network.serve(tls::server_config(&pki)?, api, metrics, shutdown));
+    let network = tokio::spawn(network.serve(tls, api, metrics, shutdown));
     let doors = Doors { trigger, root, network };
     let compactor = tokio::spawn(compactor::run(raft.clone(), reader));
     systemd::notify(systemd::READY);
-    tracing::info!(
-        "node {} serves on {addresses}, {:.0?} after its start",
-        identity.node_name,
-        started.elapsed()
-    );
-
-    let node = Running { raft, enforcer, doors, compactor };
-    node.until_told(signals).await
-    // `data_dir` is dropped, and so unlocked, only here.
+    tracing::info!("node {node_name} serves on {addresses}, {:.0?} after its start", begun.elapsed());
+    Ok(Running { raft, enforcer, doors, compactor, _data_dir: data_dir })
 }
 
 /// Everything that runs.
@@ -197,6 +207,8 @@ struct Running {
     enforcer: Enforcer,
     doors: Doors,
     compactor: JoinHandle<()>,
+    /// Locked until everything else is gone.
+    _data_dir: DataDir,
 }
 
 impl Running {
@@ -210,7 +222,6 @@ impl Running {
             reason = self.raft.stopped() => Err(ServerError::Consensus(reason)),
             error = self.enforcer.ended() => Err(error.into()),
         };
-        systemd::notify(systemd::STOPPING);
         tokio::select! {
             () = self.stop() => result,
             never = signals.exit_on_next() => match never {},
@@ -218,6 +229,7 @@ impl Running {
     }
 
     async fn stop(self) {
+        systemd::notify(systemd::STOPPING);
         self.doors.close().await;
         self.compactor.abort();
         self.enforcer.stop().await;

@@ -2,9 +2,9 @@
 //!
 //! It lists before it watches, announces in-sync once the first list is through, and resumes a closed watch where it
 //! broke off; when that is no longer possible it lists anew and also reports as gone whatever it had passed on before
-//! and does not find again. A record that can not be read, or does not pass validation, is gone to the dataplane and
-//! one warning to the operator, and stands in the NodeReport until it is mended. It never writes, and it never looks at
-//! NodeReports: their prefix is another, so a status can not feed back into policy.
+//! and does not find again. A record that can not be decoded is gone to the dataplane and one warning to the operator,
+//! and stands in the NodeReport until it is mended; whether what was decoded makes sense is calc's question. It never
+//! writes, and it never looks at NodeReports: their prefix is another, so a status can not feed back into policy.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use appliance_consensus::{Raft, ReadError};
 use appliance_dataplane::{Input, calc::Update};
-use appliance_resources::{AnyResource, Refusal, ResourceKey, Unknown, set_defaults, validate};
+use appliance_resources::{AnyResource, Refusal, ResourceKey, Unknown, set_defaults};
 use appliance_storage::{Event, Fatal, Key, Reader, Record, Revision, WatchClosed, Watcher};
 use tokio::sync::{mpsc, watch};
 
@@ -183,8 +183,17 @@ impl Translator {
                 self.passed_on.insert(key);
                 Update::Set(Box::new(resource))
             }
-            Err(reason) => {
-                tracing::warn!("Validation failed for {key}, treating it as missing: {reason}");
+            Err(unreadable) => {
+                match &unreadable {
+                    Unreadable::Text(reason) => {
+                        tracing::warn!("{key} can not be read from the store, treating as missing: {reason}");
+                    }
+                    // In the words that operators of Calico search their logs for.
+                    Unreadable::Shape(reason) => {
+                        tracing::warn!("Validation failed for {key}, treating as missing: {reason}");
+                    }
+                }
+                let reason = unreadable.to_string();
                 self.passed_on.remove(&key);
                 let refusal = Refusal { kind: key.kind.name().to_owned(), name: key.name.clone(), reason };
                 self.refusals.insert(key.clone(), refusal);
@@ -199,16 +208,24 @@ fn resource_key(key: &Key) -> Option<ResourceKey> {
     key.as_str().and_then(ResourceKey::parse)
 }
 
-/// The API checked what it wrote; this checks again, for what older versions wrote or other tools carried over.
-fn read(key: &ResourceKey, value: &[u8]) -> Result<AnyResource, String> {
-    let value = serde_json::from_slice(value).map_err(|error| format!("not JSON: {error}"))?;
-    let mut resource =
-        AnyResource::from_value(value, Unknown::Drop).map_err(|error| error.to_string())?.resource;
+/// Why a record is no resource.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("can not be read from the store: {0}")]
+    Text(serde_json::Error),
+    #[error("Validation failed: {0}")]
+    Shape(String),
+}
+
+/// Defaults are filled in once more, for what older versions wrote or other tools carried over.
+fn read(key: &ResourceKey, value: &[u8]) -> Result<AnyResource, Unreadable> {
+    let value = serde_json::from_slice(value).map_err(Unreadable::Text)?;
+    let decoded = AnyResource::from_value(value, Unknown::Drop);
+    let mut resource = decoded.map_err(|error| Unreadable::Shape(error.to_string()))?.resource;
     if resource.key() != *key {
-        return Err(format!("the record describes {}", resource.key()));
+        return Err(Unreadable::Shape(format!("the record describes {}", resource.key())));
     }
     set_defaults(&mut resource);
-    validate(&resource).map_err(|errors| errors.to_string())?;
     Ok(resource)
 }
 
@@ -274,7 +291,7 @@ mod tests {
         let mut translator = Translator::default();
         let mut garbage = good("a");
         garbage.value = b"{".as_slice().into();
-        for bad in [garbage, record("a", json!({})), record("a", json!({"node": 7}))] {
+        for bad in [garbage, record("a", json!({"node": 7}))] {
             assert_eq!(event(&mut translator, set(good("a"))), ["+a"]);
             assert!(translator.refusals.is_empty());
             assert_eq!(event(&mut translator, set(bad)), ["-a"]);
@@ -293,7 +310,14 @@ mod tests {
         moved.key = Key::from(format!("{POLICY_PREFIX}hostendpoints/b"));
         assert_eq!(event(&mut translator, set(moved)), ["-b"]);
         let refusal = translator.refusals.values().next().expect("refused");
-        assert_eq!(refusal.reason, "the record describes HostEndpoint(a)");
+        assert_eq!(refusal.reason, "Validation failed: the record describes HostEndpoint(a)");
+    }
+
+    #[test]
+    fn what_can_be_decoded_is_passed_on_whether_it_makes_sense_or_not() {
+        let mut translator = Translator::default();
+        assert_eq!(event(&mut translator, set(record("a", json!({})))), ["+a"]);
+        assert!(translator.refusals.is_empty(), "calc refuses it, and knows what to do about it");
     }
 
     #[test]
