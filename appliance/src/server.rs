@@ -37,8 +37,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use appliance_consensus::{Config as RaftConfig, Raft, StartError, StopReason};
+use appliance_resources::NodeReportStatus;
 use appliance_storage::{ClusterId, OpenError, Reader, Store, StoreOptions};
+use rustls::ServerConfig;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::load::Load;
@@ -181,20 +184,7 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     bootstrap::ensure(&registry, &node_name, objects).await?;
     remember_formed(&data_dir, &identity)?;
     // 9. The API.
-    let (trigger, shutdown) = shutdown::channel();
-    let load = Arc::new(Load::default());
-    let metrics =
-        Metrics::new(readings::of_node(raft.clone(), reader.clone(), enforcer.report(), load.clone()));
-    let options = ApiOptions {
-        node_name: node_name.clone(),
-        metrics: metrics.clone(),
-        load,
-        shutdown: shutdown.clone(),
-    };
-    let api = Api::new(raft.clone(), reader.clone(), options);
-    let root = tokio::spawn(root.serve(api.clone(), metrics.clone(), shutdown.clone()));
-    let network = tokio::spawn(network.serve(tls, api, metrics, shutdown));
-    let doors = Doors { trigger, root, network };
+    let doors = Doors::open(root, network, tls, &registry, node_name.clone(), enforcer.report());
     let compactor = tokio::spawn(compactor::run(raft.clone(), reader));
     systemd::notify(systemd::READY);
     tracing::info!("node {node_name} serves on {addresses}, {:.0?} after its start", begun.elapsed());
@@ -246,6 +236,26 @@ struct Doors {
 }
 
 impl Doors {
+    /// Serves whoever comes, and whoever has waited in the backlog since the doors were bound.
+    fn open(
+        root: RootListener,
+        network: TlsListener,
+        tls: Arc<ServerConfig>,
+        registry: &Registry,
+        node_name: String,
+        report: watch::Receiver<NodeReportStatus>,
+    ) -> Doors {
+        let (raft, reader) = (registry.raft().clone(), registry.reader().clone());
+        let (trigger, shutdown) = shutdown::channel();
+        let load = Arc::new(Load::default());
+        let metrics = Metrics::new(readings::of_node(raft.clone(), reader.clone(), report, load.clone()));
+        let options = ApiOptions { node_name, metrics: metrics.clone(), load, shutdown: shutdown.clone() };
+        let api = Api::new(raft, reader, options);
+        let root = root.serve(api.clone(), metrics.clone(), shutdown.clone());
+        let network = network.serve(tls, api, metrics, shutdown);
+        Doors { trigger, root: tokio::spawn(root), network: tokio::spawn(network) }
+    }
+
     /// Both at once: each gives its clients a moment.
     async fn close(self) {
         self.trigger.fire();
