@@ -90,8 +90,9 @@ fn strangers_get_nothing_but_health() {
     let curl = |path: &str, more: &[&str]| {
         let url = format!("https://127.0.0.1:6443{path}");
         let mut command = world.h1.namespace.command("curl");
-        command.args(["-s", "-k", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}"]).args(more).arg(url);
-        run(&mut command, "").out
+        command.args(["-sS", "-k", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"]).args(more).arg(url);
+        let printed = run(&mut command, "");
+        printed.out + &printed.err
     };
     for open in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(curl(open, &[]), "200", "{open}");

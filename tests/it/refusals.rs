@@ -106,7 +106,10 @@ fn a_taken_port_and_a_data_directory_in_use_are_told_clearly() {
     let host = lan.host(2);
     let node = Node::start(&host, "h1");
     let said = refuses(&host, Node::prepare(&host, "h2", &[]).run_command());
-    assert!(said.contains("6443") && said.contains("in use"), "{said}");
+    assert!(
+        said.contains("6443") && said.contains("already in use") && said.contains("--api-listen"),
+        "{said}"
+    );
 
     let second = Node::prepare(&host, "h1", &["--api-listen", "127.0.0.1:7443"]);
     let said = refuses(&host, second.run_command_in(&node.data_dir()));

@@ -50,9 +50,9 @@ fn seed_000_by_address_alone_polices_it_too() {
 #[test]
 fn seed_000_the_node_name_is_logged_with_its_source() {
     let lan = Lan::new();
-    let node = Node::start(&lan.host(2), "My-Host");
-    let line = node.logged("My-Host");
-    assert!(line.to_lowercase().contains("name"), "{line}");
+    let node = Node::start(&lan.host(2), "my-host");
+    let line = node.logged("node name is");
+    assert!(line.contains("node name is my-host (from the command line)"), "{line}");
 }
 
 #[test]

@@ -49,8 +49,8 @@ fn an_invalid_endpoint_is_logged_with_its_cause_and_treated_as_missing() {
     );
     put(&world.node, &format!("{path}/aaa"), "this is not even JSON");
     world.node.run();
-    let line = world.node.logged("Validation failed");
-    assert!(line.contains("WARN") && line.contains("eth0") && line.contains("treating as missing"), "{line}");
+    let line = world.node.logged("Validation failed for HostEndpoint eth0");
+    assert!(line.contains("WARN") && line.contains("treating as missing"), "{line}");
     assert!(line.contains("at least one of interfaceName or expectedIPs must be specified"), "{line}");
     world.node.wait_enforced();
     assert!(!world.reaches(8055) && world.reaches(22), "the valid endpoint is enforced all the same");

@@ -116,6 +116,8 @@ impl Namespace {
         run(Command::new("ip").args(["netns", "add", &name]));
         let namespace = Namespace { name };
         namespace.ip(&["link", "set", "lo", "up"]);
+        // Else any interface answers ARP for any address of the host, and packets arrive by whichever was first.
+        let _ = namespace.shell("echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore");
         namespace
     }
 
