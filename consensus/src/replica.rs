@@ -147,10 +147,9 @@ impl<M: StateMachine> Replica<M> {
 
     /// The job ended: the log is cut behind what is now durable and held by a snapshot file.
     pub(crate) fn exported(&mut self, result: Result<u64, String>) -> Result<(), WalError> {
-        match &result {
-            Ok(_) => {}
+        if let Err(error) = &result {
             // The log keeps what the file would have held, and the next checkpoint tries again.
-            Err(error) => tracing::warn!(error, "the state could not be exported; the log keeps growing"),
+            tracing::warn!(error, "the state could not be exported; the log keeps growing");
         }
         self.checkpoints.finish(result.ok(), self.checkpoint_bytes);
         let cut = self.machine.log_may_be_cut_to().min(self.machine.applied_index());
