@@ -151,7 +151,8 @@ fn any_ruleset_becomes_any_other() {
         let nft = std::cell::RefCell::new(nft);
         let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
         let walked = runner.run(&any_ruleset(), |wanted| {
-            runtime.block_on(async { nft.borrow_mut().becomes(&wanted).await });
+            let mut nft = nft.borrow_mut();
+            runtime.block_on(nft.becomes(&wanted));
             Ok(())
         });
         walked.unwrap_or_else(|failed| panic!("{failed}"));

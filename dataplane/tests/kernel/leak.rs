@@ -20,19 +20,22 @@ const MEMBERS: u32 = 300;
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// What the flood meets: it comes from 10.9.0.1, which no version admits. Some versions admit by not being in a set of
-/// the denied, so a set that were empty for a moment would open either way.
+/// the denied, so a set that were empty for a moment would open either way. Eight changes go round: everything new with
+/// interval sets, another rule, other members twice; everything new with hashes, another rule, other members, and rule
+/// and members together.
 fn version(number: u32) -> Ruleset {
+    let (era, step) = (number / 4, (number % 8) as usize);
+    let denies = [false, true, true, true, false, true, true, false][step];
+    let shift = era + [0, 0, 1, 2, 0, 0, 1, 2][step];
+    let interval = era.is_multiple_of(2);
     let mut wanted = Ruleset::new(TABLE);
-    let other = |at: u32| format!("10.{}.{}.0/24", 10 + (number + at) % 200, at % 250);
-    let interval = !number.is_multiple_of(3);
+    let other = |at: u32| format!("10.{}.{}.0/24", 10 + (shift + at) % 200, at % 250);
     let kind = if interval { SetKind::Nets(Family::V4) } else { SetKind::Addresses(Family::V4) };
     let member = |net: String| {
         let net: ipnet::IpNet = net.parse().unwrap();
         if interval { Element::Net(net) } else { Element::address(net.addr()) }
     };
-    // Every other change keeps its set and changes only members and rules, the rest brings a set of a new name.
-    let generation = number / 2;
-    let (admitted, denied) = (format!("yes_{interval}_{generation}"), format!("no_{interval}_{generation}"));
+    let (admitted, denied) = (format!("yes_{era}"), format!("no_{era}"));
     wanted.sets.insert(admitted.clone(), set(kind, (0..MEMBERS).map(|at| member(other(at)))));
     let enemy = if interval { "10.9.0.0/24" } else { "10.9.0.1/32" };
     let deny = (0..MEMBERS).map(|at| member(other(at + 7))).chain([member(enemy.to_owned())]);
@@ -40,17 +43,17 @@ fn version(number: u32) -> Ruleset {
     let lookup =
         |set: &str, is| Expr::AddressSet { side: Side::Source, is, family: Family::V4, set: set.to_owned() };
     let v4 = Expr::NfProto(Family::V4);
-    let policy = match number % 2 {
-        0 => vec![Rule::new("admit", vec![v4, lookup(&admitted, Is::In), Expr::accept()])],
-        _ => vec![
+    let policy = match denies {
+        false => vec![Rule::new("admit", vec![v4, lookup(&admitted, Is::In), Expr::accept()])],
+        true => vec![
             Rule::new("deny", vec![v4.clone(), lookup(&denied, Is::In), Expr::drop()]),
             Rule::new("admit the rest", vec![v4, lookup(&denied, Is::NotIn), Expr::accept()]),
         ],
     };
-    let chain = format!("p{}", number % 5);
+    let chain = format!("p{}", era % 5);
     wanted.chains.insert(chain.clone(), Chain::new(policy));
     let endpoint = vec![Rule::new("", vec![Expr::jump(chain)]), Rule::new("default", vec![Expr::drop()])];
-    let name = format!("ep{}", number % 4);
+    let name = format!("ep{}", era % 4);
     wanted.chains.insert(name.clone(), Chain::new(endpoint));
     wanted
         .maps

@@ -131,6 +131,10 @@ fn listing(namespace: &Namespace) -> String {
     namespace.run(&format!("nft -s -a list table inet {TABLE}"))
 }
 
+fn listing_without_handles(namespace: &Namespace) -> String {
+    namespace.run(&format!("nft -s list table inet {TABLE}"))
+}
+
 fn block_on(runtime: &tokio::runtime::Runtime, test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
@@ -214,7 +218,7 @@ fn a_foreign_flush_is_undone_within_a_second() {
         block_on(runtime, async {
             veth(namespace);
             let mut running = Running::enforcing(POLICY, None).await;
-            let wanted = namespace.run(&format!("nft -s list table inet {TABLE}"));
+            let wanted = listing_without_handles(namespace);
             for round in 1..=3 {
                 let flushed = Instant::now();
                 namespace.nft("flush ruleset");
@@ -222,7 +226,7 @@ fn a_foreign_flush_is_undone_within_a_second() {
                 let elapsed = flushed.elapsed();
                 // A promise to operators, so the one place where a test looks at the clock.
                 assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
-                assert_eq!(namespace.run(&format!("nft -s list table inet {TABLE}")), wanted);
+                assert_eq!(listing_without_handles(namespace), wanted);
                 let change = &report.drift.last_change;
                 assert!(change.contains("the table was deleted") && change.contains("nft (pid"), "{change}");
                 assert!(report.drift.last_repair.is_some());
@@ -242,7 +246,14 @@ fn a_large_ruleset_is_shielded_and_restored() {
                 (0..20_000u32).map(|at| format!("10.{}.{}.0/25", at / 256, at % 256)).collect();
             let policy = POLICY.replace("192.0.2.0/24,", &format!("{},", many.join(", ")));
             let mut running = Running::enforcing(&policy, None).await;
-            let wanted = namespace.run(&format!("nft -s list table inet {TABLE}"));
+            // The shield makes some objects before others, and nft lists them in the order they were made.
+            let sorted = || {
+                let mut lines: Vec<String> =
+                    listing_without_handles(namespace).lines().map(str::to_owned).collect();
+                lines.sort_unstable();
+                lines
+            };
+            let wanted = sorted();
             let flushed = Instant::now();
             namespace.nft("flush ruleset");
             // Until the shield stands there is a gap; afterwards, and until the set is back, its traffic is denied.
@@ -253,7 +264,7 @@ fn a_large_ruleset_is_shielded_and_restored() {
             .await;
             assert!(flushed.elapsed() < Duration::from_secs(1), "{:?}", flushed.elapsed());
             running.reported(|report| report.drift.repairs == 1).await;
-            assert_eq!(namespace.run(&format!("nft -s list table inet {TABLE}")), wanted);
+            assert!(sorted() == wanted, "{}", listing_without_handles(namespace));
             running.killed().await;
         });
     });
@@ -265,7 +276,7 @@ fn whatever_others_change_is_put_back() {
         block_on(runtime, async {
             veth(namespace);
             let mut running = Running::enforcing(POLICY, None).await;
-            let shape = || namespace.run(&format!("nft -s list table inet {TABLE}"));
+            let shape = || listing_without_handles(namespace);
             let wanted = shape();
             let mut kernel = Kernel::open(NFT.as_ref(), TABLE);
             let known = kernel.list().await.unwrap();
