@@ -16,6 +16,13 @@ pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// A body that takes longer is not going to come whole; meanwhile it holds a connection.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
+/// As much of a stranger's body is read only to be thrown away: an answer before the end of a small body breaks the
+/// request for some clients, who then never see the answer. Larger ones are cut off.
+const DISCARD_BYTES_MAX: usize = 16 * 1024;
+
+/// No stranger holds a connection longer with a body that nobody wants.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What we answer with: something whole, or the events of a watch as they come.
 pub(crate) enum ApiBody {
     Whole(Bytes),
@@ -78,6 +85,17 @@ where
         Ok(Err(error)) => Err(ReadBodyError::Broken(error.to_string())),
         Err(_) => Err(ReadBodyError::TooSlow),
     }
+}
+
+/// Reads a small body and forgets it, for an answer that does not depend on it.
+pub(crate) async fn discard<B>(body: B)
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = Limited::new(body, DISCARD_BYTES_MAX).collect();
+    // Too long, too slow or broken: the answer is the same.
+    let _ = tokio::time::timeout(DISCARD_PATIENCE, whole).await;
 }
 
 #[cfg(test)]

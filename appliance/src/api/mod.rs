@@ -178,6 +178,7 @@ impl Api {
             return health::probe(self, *probe, call).await;
         }
         if call.caller.identity == Identity::Anonymous {
+            body::discard(body).await;
             return Err(Status::unauthorized().into());
         }
         call.refuse_impersonation()?;

@@ -1,15 +1,14 @@
-//! Settings: what the FelixConfigurations that apply to this node come to.
+//! Settings: what the FelixConfigurations that apply to this node come to, in the types that rendering reads.
 //!
-//! Field by field, the first object that has the field wins: `node.<name>`, then the oldest object whose nodeSelector
-//! matches this node's labels, then `default`, then Calico's own default. A text that does not parse has been refused
-//! by validation; should one get here, the default stands.
+//! Which object wins which field is `appliance_resources::effective`'s to say; where none says anything, Calico's own
+//! default stands. A text that does not parse has been refused by validation; should one get here, the default stands.
 
 use std::collections::BTreeMap;
 
 use appliance_resources::kinds::felix_configuration::{
-    DEFAULT_NAME, FAILSAFE_INBOUND, FAILSAFE_OUTBOUND, FelixConfiguration, NODE_PREFIX, ProtoPort,
+    FAILSAFE_INBOUND, FAILSAFE_OUTBOUND, FelixConfiguration, ProtoPort,
 };
-use appliance_resources::{Labels, Selector};
+use appliance_resources::{Labels, effective};
 use regex_lite::Regex;
 
 use crate::calc::desired::{Failsafe, LogRate, Settings};
@@ -39,55 +38,27 @@ pub(crate) fn effective(
     node: &str,
     labels: &Labels,
 ) -> (Settings, InterfaceExclude) {
-    let layers = layers(configurations, node, labels);
-    let first =
-        |field: &dyn Fn(&FelixConfiguration) -> Option<String>| layers.iter().find_map(|layer| field(layer));
+    let spec = effective::effective(node, labels, configurations.values().copied()).spec;
     let default = Settings::default();
+    let burst = spec.log_action_rate_limit_burst.unwrap_or(LOG_BURST);
     let settings = Settings {
-        failsafe_inbound: layers
-            .iter()
-            .find_map(|layer| layer.spec.failsafe_inbound_host_ports.as_deref().map(failsafes))
-            .unwrap_or(default.failsafe_inbound),
-        failsafe_outbound: layers
-            .iter()
-            .find_map(|layer| layer.spec.failsafe_outbound_host_ports.as_deref().map(failsafes))
-            .unwrap_or(default.failsafe_outbound),
-        workload_prefixes: first(&|layer| layer.spec.interface_prefix.clone())
-            .map_or(default.workload_prefixes, |list| words(&list)),
-        allow_invalid: layers
-            .iter()
-            .find_map(|layer| layer.spec.disable_conntrack_invalid_check)
-            .unwrap_or(default.allow_invalid),
-        ipv6: layers.iter().find_map(|layer| layer.spec.ipv6_support).unwrap_or(default.ipv6),
-        log_prefix: first(&|layer| layer.spec.log_prefix.clone()).unwrap_or(default.log_prefix),
-        log_rate: first(&|layer| layer.spec.log_action_rate_limit.clone()).and_then(|rate| {
-            let burst = layers.iter().find_map(|layer| layer.spec.log_action_rate_limit_burst);
-            log_rate(&rate, burst.unwrap_or(LOG_BURST))
-        }),
-        reject: first(&|layer| layer.spec.nftables_filter_deny_action.clone()).as_deref() == Some("Reject"),
+        failsafe_inbound: spec
+            .failsafe_inbound_host_ports
+            .as_deref()
+            .map_or(default.failsafe_inbound, failsafes),
+        failsafe_outbound: spec
+            .failsafe_outbound_host_ports
+            .as_deref()
+            .map_or(default.failsafe_outbound, failsafes),
+        workload_prefixes: spec.interface_prefix.as_deref().map_or(default.workload_prefixes, words),
+        allow_invalid: spec.disable_conntrack_invalid_check.unwrap_or(default.allow_invalid),
+        ipv6: spec.ipv6_support.unwrap_or(default.ipv6),
+        log_prefix: spec.log_prefix.unwrap_or(default.log_prefix),
+        log_rate: spec.log_action_rate_limit.and_then(|rate| log_rate(&rate, burst)),
+        // Calico takes its actions in any case.
+        reject: spec.nftables_filter_deny_action.is_some_and(|action| action.eq_ignore_ascii_case("Reject")),
     };
-    let exclude = first(&|layer| layer.spec.interface_exclude.clone());
-    (settings, InterfaceExclude::parse(exclude.as_deref().unwrap_or("kube-ipvs0")))
-}
-
-/// The objects that apply, most specific first.
-fn layers<'a>(
-    configurations: &BTreeMap<String, &'a FelixConfiguration>,
-    node: &str,
-    labels: &Labels,
-) -> Vec<&'a FelixConfiguration> {
-    let selected = configurations
-        .iter()
-        .filter(|(name, _)| *name != DEFAULT_NAME && !name.starts_with(NODE_PREFIX))
-        .map(|(_, configuration)| *configuration)
-        .filter(|configuration| {
-            let selector = configuration.spec.node_selector.as_deref().unwrap_or_default();
-            !selector.trim().is_empty()
-                && selector.parse::<Selector>().is_ok_and(|selector| selector.matches(labels))
-        })
-        .min_by_key(|found| (found.metadata.creation_timestamp.clone(), found.metadata.name.clone()));
-    let own = configurations.get(&format!("{NODE_PREFIX}{node}")).copied();
-    own.into_iter().chain(selected).chain(configurations.get(DEFAULT_NAME).copied()).collect()
+    (settings, InterfaceExclude::parse(spec.interface_exclude.as_deref().unwrap_or("kube-ipvs0")))
 }
 
 fn failsafes(ports: &[ProtoPort]) -> Vec<Failsafe> {
