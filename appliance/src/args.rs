@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand};
 
@@ -13,6 +14,9 @@ use crate::settings::{self, SETTINGS, Setting};
 
 /// The name under which the binary behaves as `appliance ctl`.
 const CTL_ALIAS: &str = "calicoctl";
+
+/// The word for the administrator's command.
+const CTL: &str = "ctl";
 
 /// Network policy for bare-metal hosts: a replicated store, its API and the enforcer, in one binary.
 #[derive(Debug, Parser)]
@@ -44,9 +48,14 @@ pub(crate) struct RunArgs {
 }
 
 impl Args {
-    /// Parses the process's arguments; clap prints usage errors and help by itself and exits.
-    pub(crate) fn from_command_line() -> Args {
-        Args::parse_from(as_ctl(std::env::args_os().collect()))
+    /// Parses the process's arguments. What `ctl` was told wrong is `ctl`'s to answer, in its words and with its exit
+    /// code; for the rest clap prints usage errors and help by itself and exits.
+    pub(crate) fn from_command_line() -> Result<Args, ExitCode> {
+        let line = as_ctl(std::env::args_os().collect());
+        let is_ctl = line.get(1).is_some_and(|word| word == CTL);
+        Args::try_parse_from(line).map_err(|error| {
+            if is_ctl { appliance_cli::usage_error(CTL_ALIAS, &error) } else { error.exit() }
+        })
     }
 }
 
@@ -54,7 +63,7 @@ impl Args {
 fn as_ctl(mut line: Vec<OsString>) -> Vec<OsString> {
     let called_as = line.first().and_then(|name| Path::new(name).file_name());
     if called_as == Some(CTL_ALIAS.as_ref()) {
-        line.splice(0..1, ["appliance".into(), "ctl".into()]);
+        line.splice(0..1, ["appliance".into(), CTL.into()]);
     }
     line
 }

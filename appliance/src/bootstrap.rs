@@ -53,7 +53,7 @@ pub(crate) fn objects(cluster_id: &str, node_name: &str, reached_on: &[Host]) ->
             spec: ClusterInformationSpec {
                 cluster_guid: cluster_id.to_owned(),
                 cluster_type: "appliance".to_owned(),
-                calico_version: format!("appliance-{}", version::VERSION),
+                calico_version: format!("v{}", version::VERSION),
                 datastore_ready: Some(true),
                 ..ClusterInformationSpec::default()
             },

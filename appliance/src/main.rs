@@ -38,7 +38,11 @@ use std::process::ExitCode;
 use args::{Args, Command};
 
 fn main() -> ExitCode {
-    match Args::from_command_line().command {
+    let args = match Args::from_command_line() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match args.command {
         Command::Run(run) => match gather::config(*run).map_err(Into::into).and_then(server::run) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error.as_ref()),
