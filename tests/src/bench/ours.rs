@@ -26,9 +26,9 @@ impl ApiClients {
     pub async fn open(node: &Node, connections: usize) -> ApiClients {
         let kubeconfig = std::fs::read_to_string(node.kubeconfig()).expect("read the admin's kubeconfig");
         let pem = |key: &str| {
-            let line =
-                kubeconfig.lines().find_map(|line| line.trim().strip_prefix(key)).expect("a field of it");
-            let text = STANDARD.decode(line.trim_matches([':', ' ', '"'])).expect("base64");
+            let (_, value) = kubeconfig.split_once(&format!("{key}: ")).expect("a field of it");
+            let value = value.split([',', '}', '\n']).next().unwrap_or_default().trim_matches('"');
+            let text = STANDARD.decode(value).expect("base64");
             String::from_utf8(text).expect("PEM is text")
         };
         let (chain, key) = (pem("client-certificate-data"), pem("client-key-data"));
