@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error.as_ref()),
         },
-        Command::Ctl(ctl) => appliance_cli::run(*ctl),
+        Command::Ctl(ctl) => appliance_cli::run(*ctl, version::COMMIT),
         // A reader that has gone away has read enough.
         Command::Version => match writeln!(stdout(), "{}", version::report("nft".as_ref())) {
             Ok(()) | Err(_) => ExitCode::SUCCESS,

@@ -91,9 +91,10 @@ pub(crate) enum Verdict {
     Failed,
 }
 
-/// Runs one command and says how the process should end. Starts its own runtime: call it outside of one.
-pub fn run(args: Args) -> ExitCode {
-    let mut world = World::process(&args);
+/// Runs one command and says how the process should end; `commit` is what the binary was built from, for `version`.
+/// Starts its own runtime: call it outside of one.
+pub fn run(args: Args, commit: &'static str) -> ExitCode {
+    let mut world = World::process(&args, commit);
     let status = execute(args, &mut world);
     ExitCode::from(status)
 }

@@ -44,6 +44,8 @@ impl From<&str> for Failure {
 pub(crate) struct World {
     pub(crate) console: Console,
     pub(crate) stdin: Box<dyn Read>,
+    /// The commit the binary was built from, for `version`.
+    pub(crate) commit: &'static str,
     environment: Environment,
     flags: ConnectionFlags,
     reason: Option<String>,
@@ -51,7 +53,7 @@ pub(crate) struct World {
 
 impl World {
     /// The world of this process.
-    pub(crate) fn process(args: &Args) -> World {
+    pub(crate) fn process(args: &Args, commit: &'static str) -> World {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let environment = Environment {
             socket: variable("APPLIANCE_SOCKET"),
@@ -61,6 +63,7 @@ impl World {
         World {
             console: Console::process(),
             stdin: Box::new(io::stdin()),
+            commit,
             environment,
             flags: args.connection.clone(),
             reason: args.general.reason.clone(),
@@ -73,6 +76,7 @@ impl World {
         World {
             console: Console::captured(),
             stdin: Box::new(io::Cursor::new(stdin.as_bytes().to_vec())),
+            commit: "unknown",
             environment: Environment::default(),
             flags: args.connection.clone(),
             reason: args.general.reason.clone(),

@@ -12,13 +12,11 @@ use crate::error::cause;
 use crate::target::Target;
 use crate::world::{Failure, World};
 
-/// The commit this was built from, where the build says so.
-const COMMIT: Option<&str> = option_env!("APPLIANCE_COMMIT");
-
 pub(super) async fn run(args: &Version, world: &mut World) -> Result<Verdict, Failure> {
     let poll = args.poll.as_deref().map(duration).transpose()?;
     world.console.out(&format!("Client Version:    v{}\n", env!("CARGO_PKG_VERSION")));
-    world.console.out(&format!("Git commit:        {}\n", COMMIT.unwrap_or("unknown")));
+    let commit = world.commit;
+    world.console.out(&format!("Git commit:        {commit}\n"));
     if args.client {
         return Ok(Verdict::Done);
     }
