@@ -4,7 +4,12 @@
 //! They are many small worlds side by side; none sees another's namespaces or data.
 
 mod api_kubectl;
+mod case;
+mod durability;
+mod policy_cases;
 mod policy_endpoints;
+mod policy_interfaces;
+mod policy_routed;
 mod policy_rules;
 mod policy_survives;
 mod policy_tiers;
@@ -13,3 +18,4 @@ mod seeds;
 mod stored_data;
 mod tidy;
 mod world;
+mod writers;
