@@ -24,8 +24,9 @@ run: setup
 build: setup
 	cargo build --workspace
 
+# All targets at once, so that the features the tests ask for do not build the dependencies a second time.
 test: setup-test
-	cargo build --workspace
+	cargo build --workspace --all-targets
 	cargo test --workspace --no-fail-fast $(RUNNER)
 
 demo: setup-test
