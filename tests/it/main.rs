@@ -11,6 +11,7 @@ mod policy_endpoints;
 mod policy_interfaces;
 mod policy_routed;
 mod policy_rules;
+mod policy_sizes;
 mod policy_survives;
 mod policy_tiers;
 mod refusals;

@@ -225,63 +225,6 @@ fn connects_from(port: u16, to: SocketAddr) -> bool {
 }
 
 #[test]
-fn long_lists_and_lists_that_overlap() {
-    let world = World::enforcing(BARE);
-    let parties = Parties::of(&world);
-    let play = |case: &str, rule: &str, expected: &str| {
-        world.node.apply(&policy("p", &format!("ingress: [{{action: Allow, protocol: TCP, {rule}}}]")));
-        parties.play(case, expected);
-    };
-    let single: Vec<String> = (0..25).map(|number| format!("{}", 9000 + 7 * number)).collect();
-    let ranges: Vec<String> =
-        (0..24).map(|number| format!("\"{}:{}\"", 2000 + 20 * number, 2010 + 20 * number)).collect();
-    let fifty = format!("{}, {}, \"8055:8056\"", single.join(", "), ranges.join(", "));
-    play(
-        "50 ports",
-        &format!("destination: {{ports: [{fifty}]}}"),
-        "x → h1:8055 ✔, x → h1/6:8056 ✔, x → h1:8057 ✘, x → h1/6:443 ✘",
-    );
-    play(
-        "50 ports but these 50",
-        &format!("destination: {{ports: [\"8055:8060\"], notPorts: [{fifty}]}}"),
-        "x → h1:8055 ✘, x → h1/6:8056 ✘, x → h1:8057 ✔, x → h1/6:8060 ✔, x → h1:8061 ✘",
-    );
-    play(
-        "ports that overlap",
-        "destination: {ports: [8056, \"8055:8057\", \"8056:8060\", 8061], notPorts: [\"8056:8057\", 8057]}",
-        "x → h1:8055 ✔, x → h1:8056 ✘, x → h1:8057 ✘, x → h1:8060 ✔, x → h1:8061 ✔, x → h1:443 ✘",
-    );
-
-    let others: Vec<String> = (0..255).map(|number| format!("10.{number}.0.0/16")).collect();
-    let others = others.join(", ");
-    play(
-        "256 nets",
-        &format!("source: {{nets: [{others}, 172.17.0.9/32]}}"),
-        "x → h1:8055 ✔, h2 → h1:8055 ✘, x → h1/6:8055 ✘",
-    );
-    play(
-        "but for 256 nets",
-        &format!("source: {{notNets: [{others}, 172.17.0.9/32]}}"),
-        "x → h1:8055 ✘, h2 → h1:8055 ✔, x → h1/6:8055 ✘",
-    );
-    play(
-        "nets that overlap",
-        "source: {nets: [172.17.0.0/24, 172.17.0.9/32, 172.16.0.0/12], notNets: [172.17.0.8/29, 172.17.0.8/30]}",
-        "x → h1:8055 ✘, h2 → h1:8055 ✔",
-    );
-    play("all of IPv4", "source: {nets: [0.0.0.0/0]}", "x → h1:8055 ✔, x → h1/6:8055 ✘");
-    play("both halves of IPv6", "source: {nets: [\"::/1\", \"8000::/1\"]}", "x → h1:8055 ✘, x → h1/6:8055 ✔");
-    let said = world
-        .node
-        .ctl_with(
-            &["apply", "-f", "-"],
-            &policy("p", "ingress: [{action: Allow, source: {nets: [10.0.0.0/8, 10.0.0.0/8]}}]"),
-        )
-        .failure();
-    assert!(said.contains("10.0.0.0/8"), "V43: {said}");
-}
-
-#[test]
 fn ports_by_name_among_others() {
     let endpoint = object(
         "HostEndpoint",
@@ -337,40 +280,6 @@ fn ports_by_name_among_others() {
         "ingress: [{action: Allow, source: {selector: all(), namespaceSelector: global()}}]",
         "x → h1:8055 ✘, h1 → x:8055 ✘",
     );
-}
-
-#[test]
-fn many_rules_and_many_policies() {
-    let denials: Vec<String> = (0..999)
-        .map(|number| format!("{{action: Deny, protocol: TCP, source: {{nets: [10.{}.{}.0/24]}}, destination: {{ports: [8055]}}}}", number / 250, number % 250))
-        .collect();
-    let world = World::enforcing(&format!(
-        "{BARE}{}",
-        policy(
-            "p",
-            &format!(
-                "ingress: [{}, {{action: Allow, protocol: TCP, destination: {{ports: [8055]}}}}]",
-                denials.join(", ")
-            )
-        )
-    ));
-    let parties = Parties::of(&world);
-    parties.play("1,000 rules", "x → h1:8055 ✔, x → h1/6:8055 ✔, x → h1:8056 ✘");
-    world.node.delete("gnp", "p");
-
-    // The one with the highest number comes first; odd ones allow, even ones deny.
-    let many: Vec<String> = (0..200)
-        .map(|number| {
-            let action = if number % 2 == 1 { "Allow" } else { "Deny" };
-            policy(&format!("m{number}"), &format!("order: {}, ingress: [{{action: {action}, protocol: TCP, destination: {{ports: [8055]}}}}]", 200 - number))
-        })
-        .collect();
-    world.node.apply(&many.concat());
-    parties.play("200 policies", "x → h1:8055 ✔, x → h1:8056 ✘");
-    world.node.delete("gnp", "m199");
-    parties.play("199 policies", "x → h1:8055 ✘");
-    world.node.delete("gnp", "m198");
-    parties.play("198 policies", "x → h1:8055 ✔");
 }
 
 #[test]
