@@ -157,7 +157,7 @@ fn endpoints_in_quick_succession() {
     // Thirty documents a round and no waiting: the last word of each name is what must hold.
     let storm = |last: &str| -> String {
         let round = |turn: usize| {
-            let interface = if turn % 2 == 0 { "eth0" } else { "eth1" };
+            let interface = if turn.is_multiple_of(2) { "eth0" } else { "eth1" };
             [
                 named("storm", interface, all),
                 named("squall", "eth2", ""),
