@@ -110,7 +110,7 @@ impl ClientError {
 pub(crate) fn cause(operation: &str, target: &Target, error: &ClientError) -> String {
     let ClientError::Api(api) = error else { return error.to_string() };
     match api.code {
-        404 => format!("resource does not exist: {} with error: <nil>", missing(api, target)),
+        404 => format!("{ABSENT}{} with error: <nil>", missing(api, target)),
         409 if api.reason == "AlreadyExists" => {
             format!("resource already exists: {target} with error: <nil>")
         }
@@ -123,7 +123,12 @@ pub(crate) fn cause(operation: &str, target: &Target, error: &ClientError) -> St
             Some(field) => format!("{UNKNOWN_FIELD}{field}"),
             None => api.message.clone(),
         },
-        422 if !api.faults.is_empty() => field::describe(&api.faults),
+        422 => match api.faults.as_slice() {
+            [] => api.message.clone(),
+            // What the object needs and is not there: calicoctl names that, not the field that names it.
+            [fault] if fault.reason.starts_with(ABSENT) => format!("{} with error: <nil>", fault.reason),
+            faults => field::describe(faults),
+        },
         503 => format!("the node can not serve this now: {}", api.message),
         504 => format!(
             "the outcome is unknown: {}; the change may or may not have been made, look with `get` before trying again",
@@ -132,6 +137,9 @@ pub(crate) fn cause(operation: &str, target: &Target, error: &ClientError) -> St
         _ => api.message.clone(),
     }
 }
+
+/// How calicoctl, and the node after it, begin to say that something is not there.
+const ABSENT: &str = "resource does not exist: ";
 
 /// The head of the message that replaces all others when a manifest has a field nobody knows.
 pub(crate) const UNKNOWN_FIELD: &str = "field in document is not recognized or is in the wrong location: ";
@@ -223,6 +231,14 @@ mod tests {
             "the outcome is unknown: Timeout: leader moved; the change may or may not have been made, look with `get` before trying again",
         );
         check(500, json!(null), "the node answered 500 without saying why");
+    }
+
+    #[test]
+    fn a_missing_tier_is_named_as_missing() {
+        let status = json!({"reason": "Invalid", "message": "m", "details": {"kind": "GlobalNetworkPolicy", "name": "p",
+            "causes": [{"field": "spec.tier", "reason": "FieldValueInvalid",
+                        "message": "Invalid value: \"nosuch\": resource does not exist: Tier(nosuch)"}]}});
+        check(422, status, "resource does not exist: Tier(nosuch) with error: <nil>");
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! FieldError: one thing wrong with one field, and FieldErrors: all of them together.
 //!
-//! Decoding and validation collect into the same list, so an operator sees every mistake of a manifest at once. Two
-//! printed forms: Kubernetes' (`spec.node: Required value: …`, used in `Status`) and calicoctl's
-//! (`error with field Node = '' (…)`, used by `ctl`).
+//! Decoding and validation collect into the same list, so an operator sees every mistake of a manifest at once. It is
+//! printed as Kubernetes prints it (`spec.node: Required value: …`); calicoctl's wording is `ctl`'s business.
 
 use std::fmt;
 
@@ -88,28 +87,6 @@ impl FieldError {
         let reason = if self.reason.is_empty() { String::new() } else { format!(": {}", self.reason) };
         format!("{title}{shown}{reason}")
     }
-
-    /// The field as calicoctl names it: the last word of the path as Go spells it (`spec.expectedIPs[0]` →
-    /// `ExpectedIPs`, `metadata.name` → `Metadata.Name`). What is missing from an object is said of the object, by its
-    /// path.
-    pub fn calicoctl_name(&self) -> String {
-        let bare = |segment: &str| capitalise(segment.split('[').next().unwrap_or_default());
-        let (parent, last) = self.path.rsplit_once('.').unwrap_or(("", &self.path));
-        match self.path.strip_prefix("metadata.") {
-            Some(rest) => format!("Metadata.{}", bare(rest.split(['.', '[']).next().unwrap_or_default())),
-            None if self.cause == Cause::Required && !parent.is_empty() => parent.to_owned(),
-            None if parent.is_empty() => self.path.clone(),
-            None => bare(last),
-        }
-    }
-
-    /// Calicoctl's `NAME = 'VALUE' (REASON)`.
-    fn calicoctl_text(&self) -> String {
-        match &self.value {
-            Some(value) => format!("{} = '{}' ({})", self.calicoctl_name(), plain(value), self.reason),
-            None => format!("{} ({})", self.calicoctl_name(), self.reason),
-        }
-    }
 }
 
 /// `spec.node: Required value: node must be specified`.
@@ -146,19 +123,6 @@ impl FieldErrors {
     pub(crate) fn into_result(self) -> Result<(), FieldErrors> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
-
-    /// Calicoctl's text: one line for one mistake, a heading and one line each for several.
-    pub fn calicoctl_text(&self) -> String {
-        match self.0.as_slice() {
-            [] => "unknown validation error".to_owned(),
-            [error] => format!("error with field {}", error.calicoctl_text()),
-            errors => {
-                let lines: String =
-                    errors.iter().map(|error| format!("-  {}\n", error.calicoctl_text())).collect();
-                format!("error with the following fields:\n{lines}")
-            }
-        }
-    }
 }
 
 /// Kubernetes' text: the mistakes in brackets, or the only one bare.
@@ -192,19 +156,6 @@ fn shorten(text: String) -> String {
     format!("{cut}...")
 }
 
-/// A value as an operator typed it: strings without quotes.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => shorten(text.clone()),
-        other => shorten(other.to_string()),
-    }
-}
-
-fn capitalise(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -225,24 +176,6 @@ mod tests {
         assert_eq!(
             both.to_string(),
             "[spec.node: Required value: node must be specified, spec.nets[1]: Invalid value: \"foo\": not a CIDR]"
-        );
-    }
-
-    #[test]
-    fn calicoctl_text() {
-        let name = error("metadata.name", Some(json!("BAD_Name")), Cause::Invalid, "why");
-        assert_eq!(name.calicoctl_name(), "Metadata.Name");
-        let port = error("spec.ports[0].port", Some(json!(0)), Cause::Invalid, "why");
-        assert_eq!(FieldErrors(vec![port.clone()]).calicoctl_text(), "error with field Port = '0' (why)");
-        let node = error("spec.node", None, Cause::Required, "node must be specified");
-        assert_eq!(
-            FieldErrors(vec![node]).calicoctl_text(),
-            "error with field spec (node must be specified)"
-        );
-        let spec = error("spec", None, Cause::Required, "at least one");
-        assert_eq!(
-            FieldErrors(vec![port, spec]).calicoctl_text(),
-            "error with the following fields:\n-  Port = '0' (why)\n-  spec (at least one)\n"
         );
     }
 

@@ -80,6 +80,15 @@ fn namespaces_of_file_and_command_line_must_agree() {
 }
 
 #[test]
+fn a_name_that_is_to_be_generated_is_refused_as_such() {
+    let manifest = HEP1.replace("name: endpoint1", "generateName: endpoint");
+    let complaint = "error with field Metadata.Name = '' (field must be set for a Create request (GenerateName is not \
+                     supported))";
+    let failed = ctl(&["calicoctl", "validate", "-f", "-"], &manifest);
+    assert!(failed.status == 1 && failed.err.contains(complaint), "{failed:?}");
+}
+
+#[test]
 fn usage_errors_are_one_line_and_exit_1() {
     assert_eq!(ctl(&["calicoctl", "--unknown-flag"], ""), seen(1, "", "unknown flag: --unknown-flag\n")); // 57
     let config = ctl(&["calicoctl", "get", "hep", "-c", "/nonexistent.cfg"], ""); // 58

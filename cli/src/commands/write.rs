@@ -224,12 +224,13 @@ pub(crate) fn check_create(manifest: &Manifest) -> Result<(), String> {
 }
 
 fn check_name(manifest: &Manifest) -> Result<(), String> {
-    if manifest.target.name.is_empty() {
-        return Err(
-            "error with field Metadata.Name = '' (field must be set for a Create request)".to_string()
-        );
+    if !manifest.target.name.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    // A generated name could not be applied a second time; whoever wrote one should hear that it was seen.
+    let generated = manifest.resource.meta().generate_name.as_deref().unwrap_or_default();
+    let why = if generated.is_empty() { "" } else { " (GenerateName is not supported)" };
+    Err(format!("error with field Metadata.Name = '' (field must be set for a Create request{why})"))
 }
 
 /// The node refuses to change ClusterInformation; `apply` alone has words of its own for that, and asks in two steps.

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{
-    Options, Spanned,
+    Error, Options, Spanned,
+    budget::BudgetBreach,
     options::{AliasLimits, DuplicateKeyPolicy},
 };
 
@@ -96,11 +97,30 @@ fn alias_limits() -> AliasLimits {
 
 fn from_saphyr(error: &serde_saphyr::Error) -> YamlError {
     let line = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1).max(1));
-    let rendered = error.without_snippet().render();
+    YamlError { line, message: message(error.without_snippet()) }
+}
+
+/// What the author of a document can do something about is said in our words: the reader's name its own settings.
+fn message(error: &serde_saphyr::Error) -> String {
+    match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => return format!("duplicate key {key}"),
+        Error::DuplicateMappingKey { key: None, .. } => return "duplicate key".to_owned(),
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => return too_deep(),
+        Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
+            return format!("more than {NODES_MAX} values in one document");
+        }
+        Error::Budget { .. } => return "the document is too large or repeats itself too often".to_owned(),
+        _ => {}
+    }
+    let rendered = error.render();
     // The place is said once, in front; the reader's text says it again at the end.
     let message = rendered.split(" at line ").next().unwrap_or_default();
-    let message = message.rsplit_once(": line ").map_or(message, |(message, _)| message);
-    YamlError { line, message: message.trim().to_owned() }
+    let message = message.rsplit_once(": line ").map_or(message, |(message, _)| message).trim();
+    if message.contains("recursion limit") { too_deep() } else { message.to_owned() }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {DEPTH_MAX} levels")
 }
 
 impl Node {
@@ -292,6 +312,19 @@ mod tests {
         for text in ["a: .nan", "a: .inf", "a: [", "a: b: c", "a: &x [*x]", "a: *nowhere", "a: 'x"] {
             let first = documents(text).remove(0);
             assert!(first.is_err(), "{text}: {first:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_author_can_mend_is_said_in_our_words() {
+        let values = format!("a: [{}1]", "1,".repeat(NODES_MAX));
+        for (text, line, message) in [
+            ("a: 1\nb: 2\na: 3\n", 3, "duplicate key a".to_owned()),
+            (&"[".repeat(DEPTH_MAX + 1), 1, "nested deeper than 64 levels".to_owned()),
+            (&format!("a:\n{}", "- ".repeat(DEPTH_MAX + 1)), 2, "nested deeper than 64 levels".to_owned()),
+            (&values, 1, "more than 1000000 values in one document".to_owned()),
+        ] {
+            assert_eq!(documents(text)[0], Err(YamlError { line, message }));
         }
     }
 
