@@ -1,7 +1,7 @@
 //! Bodies, in and out: a request's body read up to a limit, and the two kinds of body we answer with.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,12 +16,20 @@ pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// A body that takes longer is not going to come whole; meanwhile it holds a connection.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
-/// As much of a stranger's body is read only to be thrown away: an answer before the end of a small body breaks the
-/// request for some clients, who then never see the answer. Larger ones are cut off.
-const DISCARD_BYTES_MAX: usize = 16 * 1024;
+/// How much of a body that nobody wants is read only to be thrown away. An answer before the end of a body breaks the
+/// request for many clients, who then never see the answer; what is longer than this is cut off all the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Courtesy {
+    bytes: usize,
+    patience: Duration,
+}
 
-/// No stranger holds a connection longer with a body that nobody wants.
-const DISCARD_PATIENCE: Duration = Duration::from_secs(1);
+impl Courtesy {
+    /// Enough for the few words of a client that forgot its credentials; no stranger holds a connection longer.
+    pub(crate) const STRANGER: Courtesy = Courtesy { bytes: 16 * 1024, patience: Duration::from_secs(1) };
+    /// Enough for the largest document `ctl` sends, so that whoever sends it is told that it is too large.
+    pub(crate) const USER: Courtesy = Courtesy { bytes: 16 * 1024 * 1024, patience: Duration::from_secs(10) };
+}
 
 /// What we answer with: something whole, or the events of a watch as they come.
 pub(crate) enum ApiBody {
@@ -87,19 +95,34 @@ where
     }
 }
 
-/// Reads a small body and forgets it, for an answer that does not depend on it.
-pub(crate) async fn discard<B>(body: B)
+/// Reads what is left of a body and forgets it, for an answer that does not depend on it.
+pub(crate) async fn discard<B>(body: B, courtesy: Courtesy)
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let whole = Limited::new(body, DISCARD_BYTES_MAX).collect();
+    if body.is_end_stream() {
+        return;
+    }
+    let mut body = pin!(body);
+    let forget = async {
+        let mut left = courtesy.bytes;
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
     // Too long, too slow or broken: the answer is the same.
-    let _ = tokio::time::timeout(DISCARD_PATIENCE, whole).await;
+    let _ = tokio::time::timeout(courtesy.patience, forget).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::StreamExt;
     use http_body_util::{Full, StreamBody};
 
     use super::*;
@@ -118,5 +141,21 @@ mod tests {
         let chunk = || Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; 1024 * 1024])));
         let endless = StreamBody::new(futures_util::stream::repeat_with(chunk));
         assert_eq!(read(endless).await, Err(ReadBodyError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_read_as_far_as_courtesy_goes() {
+        let sent = AtomicUsize::new(0);
+        let chunk = || {
+            sent.fetch_add(1024, Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b'x'; 1024])))
+        };
+        let body = |chunks| StreamBody::new(futures_util::stream::repeat_with(chunk).take(chunks));
+        discard(body(16), Courtesy::STRANGER).await;
+        assert_eq!(sent.swap(0, Ordering::Relaxed), 16 * 1024);
+        discard(body(1_000), Courtesy::STRANGER).await;
+        assert_eq!(sent.swap(0, Ordering::Relaxed), 17 * 1024);
+        discard(body(1_000), Courtesy::USER).await;
+        assert_eq!(sent.load(Ordering::Relaxed), 1_000 * 1024);
     }
 }

@@ -11,8 +11,8 @@ use http::{Response, StatusCode, request::Parts};
 use time::OffsetDateTime;
 
 use super::accept::{self, Representation};
-use super::body::ApiBody;
-use super::caller::{self, Caller};
+use super::body::{ApiBody, Courtesy};
+use super::caller::{self, Caller, Identity};
 use super::decode;
 use super::registry::Written;
 use super::representation::{Renderer, Stored};
@@ -41,6 +41,14 @@ impl<'a> Call<'a> {
 
     fn header(&self, name: &HeaderName) -> Option<&'a str> {
         self.head.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+    }
+
+    /// How much of a body that is not wanted is read before the refusal.
+    pub(crate) fn courtesy(&self) -> Courtesy {
+        match self.caller.identity {
+            Identity::Anonymous => Courtesy::STRANGER,
+            Identity::User { .. } => Courtesy::USER,
+        }
     }
 
     /// The `Accept` header.

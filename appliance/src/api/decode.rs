@@ -55,20 +55,11 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(Decoded { value, duplicates })
 }
 
-/// As deep as `serde_json` goes by itself; no resource is a tenth of it.
-const YAML_DEPTH_MAX: usize = 128;
-
-/// Reads one YAML document. Its parser refuses duplicate keys, and aliases that multiply, by itself.
+/// Reads one YAML document, as manifests are read: duplicate keys, and aliases that multiply, are refused.
 fn yaml(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let malformed = |error: &dyn fmt::Display| DecodeError::Malformed(error.to_string());
     let text = std::str::from_utf8(bytes).map_err(|error| malformed(&error))?;
-    // An object may be called `y` or `no`; only `true` and `false` are booleans, as in Kubernetes' YAML.
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: YAML_DEPTH_MAX, flow_nesting_limit: YAML_DEPTH_MAX },
-        strict_booleans: true,
-        with_snippet: false,
-    };
-    let value = serde_saphyr::from_str_with_options(text, options).map_err(|error| malformed(&error))?;
+    let value = appliance_resources::yaml::to_value(text).map_err(|error| malformed(&error))?;
     Ok(Decoded { value, duplicates: Vec::new() })
 }
 
@@ -212,6 +203,18 @@ mod tests {
         }
         for content_type in ["application/vnd.kubernetes.protobuf", "text/plain", "application/cbor"] {
             assert_eq!(body(Some(content_type), b"{}"), Err(DecodeError::MediaType(RESOURCE_TYPES)));
+        }
+    }
+
+    #[test]
+    fn mistakes_in_yaml_are_told_in_our_words() {
+        for (text, complaint) in [
+            ("a: 1\n---\nb: 2\n", "couldn't read the body: line 3: there is a second document"),
+            ("a: 1\na: 2\n", "couldn't read the body: line 2: duplicate key a"),
+            ("# nothing\n", "couldn't read the body: line 1: the document is empty"),
+        ] {
+            let refused = body(Some("application/yaml"), text.as_bytes()).unwrap_err();
+            assert_eq!(refused.to_string(), complaint);
         }
     }
 

@@ -88,6 +88,7 @@ mod watch;
 #[cfg(test)]
 mod wire_tests;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -156,9 +157,13 @@ impl Api {
         let (head, body) = request.into_parts();
         let call = Call::new(&caller, &head);
         let target = request::parse(&head.method, head.uri.path(), call.query);
-        let mut response = match self.route(&call, target.as_ref(), body).await {
+        let mut body = pin!(body);
+        let mut response = match self.route(&call, target.as_ref(), body.as_mut()).await {
             Ok(response) => response,
-            Err(refusal) => refuse(&refusal),
+            Err(refusal) => {
+                body::discard(body, call.courtesy()).await;
+                refuse(&refusal)
+            }
         };
         if let (Some(node), Identity::User { .. }) = (&self.node, &caller.identity) {
             response.headers_mut().insert(NODE_HEADER, node.clone());
@@ -178,7 +183,6 @@ impl Api {
             return health::probe(self, *probe, call).await;
         }
         if call.caller.identity == Identity::Anonymous {
-            body::discard(body).await;
             return Err(Status::unauthorized().into());
         }
         call.refuse_impersonation()?;

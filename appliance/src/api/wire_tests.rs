@@ -10,14 +10,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::harness::{Harness, endpoint};
 
 /// Bytes the pipe holds; small, so that nothing gets by on buffering alone.
 const PIPE_BYTES: usize = 4 * 1024;
 
-/// Sends one request through a connection of its own.
-async fn send(api: &Harness, version: Version, request: Request<Full<Bytes>>) -> Response<Incoming> {
+/// Opens a connection.
+fn connect(api: &Harness) -> DuplexStream {
     let (client, server) = tokio::io::duplex(PIPE_BYTES);
     let (api, caller) = (api.api.clone(), api.caller().clone());
     tokio::spawn(async move {
@@ -28,7 +29,12 @@ async fn send(api: &Harness, version: Version, request: Request<Full<Bytes>>) ->
         let builder = auto::Builder::new(TokioExecutor::new());
         let _ = builder.serve_connection(TokioIo::new(server), service).await;
     });
-    let client = TokioIo::new(client);
+    client
+}
+
+/// Sends one request through a connection of its own.
+async fn send(api: &Harness, version: Version, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    let client = TokioIo::new(connect(api));
     if version == Version::HTTP_2 {
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), client).await.expect("a connection");
@@ -83,6 +89,26 @@ async fn a_body_that_is_too_large_is_refused_and_a_large_list_arrives_whole() {
     let list = send(&api, Version::HTTP_2, request("GET", "hostendpoints", "")).await;
     let bytes = list.into_body().collect().await.expect("is whole").to_bytes();
     assert_eq!(bytes, api.get("hostendpoints").await.body);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_listens_is_told_why_not() {
+    let api = Harness::start().await;
+    for (path, length, code) in [
+        ("/apis/projectcalico.org/v3/tiers", 3 * super::body::BODY_BYTES_MAX, "413"),
+        ("/version", 64 * 1024, "405"),
+        ("/nowhere", 64 * 1024, "404"),
+    ] {
+        let mut client = connect(&api);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.expect("the head is read");
+        client.write_all(&vec![b' '; length]).await.expect("the body is read to its end");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]
