@@ -359,9 +359,12 @@ fn prepare_keys(
 
 /// Opens the store where nothing else waits for it, and starts the thread that owns it.
 async fn open_store(data_dir: &DataDir, identity: &NodeIdentity) -> Result<(Raft, Reader), ServerError> {
-    let config = RaftConfig::new(identity.node_id, data_dir.path());
+    let number = identity.cluster_number();
+    // Half of its digits tell a cluster from any other as well as all do.
+    let log_of = number.map_or(0, |number| (number & u128::from(u64::MAX)) as u64);
+    let config = RaftConfig { cluster: log_of, ..RaftConfig::new(identity.node_id, data_dir.path()) };
     let path = data_dir.join(STORE);
-    let cluster = identity.cluster_number().map(|number| ClusterId(number.to_be_bytes()));
+    let cluster = number.map(|number| ClusterId(number.to_be_bytes()));
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(&path, StoreOptions { cluster, ..StoreOptions::default() })?;
         if let Some(healed) = store.healed() {

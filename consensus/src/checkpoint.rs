@@ -23,6 +23,12 @@ impl Checkpoints {
         Checkpoints { entries_max, bytes_max, state: State::Counting { entries: 0, bytes: 0 } }
     }
 
+    /// At a start, with what the log holds: a log that grew over many short lives is due like one that grew in one, or
+    /// it would grow for ever. One checkpoint's worth is behind the newer of the two exports and no reason for another.
+    pub(crate) fn resume(&mut self, log_entries: u64, log_bytes: u64) {
+        self.applied(log_entries.saturating_sub(self.entries_max), log_bytes.saturating_sub(self.bytes_max));
+    }
+
     /// Entries were applied.
     pub(crate) fn applied(&mut self, new_entries: u64, new_bytes: u64) {
         let (State::Counting { entries, bytes } | State::Exporting { entries, bytes }) = &mut self.state;
@@ -70,6 +76,17 @@ mod tests {
 
         checkpoints.finish(None, 1_000);
         assert!(checkpoints.due(), "what was applied meanwhile counts");
+    }
+
+    #[test]
+    fn a_log_that_grew_over_many_lives_becomes_due() {
+        for (entries, bytes, due) in
+            [(10, 1_000, false), (19, 1_999, false), (20, 0, true), (0, 2_000, true), (0, 0, false)]
+        {
+            let mut checkpoints = Checkpoints::new(10, 1_000);
+            checkpoints.resume(entries, bytes);
+            assert_eq!(checkpoints.due(), due, "{entries} entries, {bytes} bytes");
+        }
     }
 
     #[test]

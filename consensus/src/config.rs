@@ -22,6 +22,8 @@ pub(crate) const INFLIGHT_MESSAGES_MAX: usize = 256;
 pub struct Config {
     /// The member's id: not zero, never used again once its data is gone.
     pub node_id: u64,
+    /// The cluster, as a number that no other has: a log says whose it is. 0 asks nothing, and says nothing.
+    pub cluster: u64,
     /// Where the member keeps its data; the log lies in `wal` below it.
     pub data_dir: PathBuf,
     /// The length of one tick of raft's clock.
@@ -45,6 +47,7 @@ impl Config {
     pub fn new(node_id: u64, data_dir: impl Into<PathBuf>) -> Config {
         Config {
             node_id,
+            cluster: 0,
             data_dir: data_dir.into(),
             tick: Duration::from_millis(100),
             heartbeat_ticks: 1,

@@ -72,6 +72,15 @@ pub enum StartError {
         /// Who was asked to start.
         configured: u64,
     },
+    /// The log belongs to another cluster; all first members have the same id.
+    #[error(
+        "{} holds the log of another cluster: put this member's own log directory back, or restore its data directory \
+         from a backup", .dir.display()
+    )]
+    WrongCluster {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// The state knows more than the log: the log's end, or all of it, is gone.
     #[error(
         "the state has applied entry {applied}, but the log in {} ends at {last}: entries {}..={applied} are missing; \

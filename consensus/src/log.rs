@@ -53,8 +53,13 @@ impl Log {
         let mut wal = Wal::open(&dir, config.wal_file_bytes)?;
         match wal.get::<SnapshotMetadata>(Slot::Member)? {
             None if applied > 0 => return Err(StartError::LogBehindState { dir, applied, last: 0 }),
-            None => bootstrap(&mut wal, config.node_id, founders)?,
-            Some(member) if member.index == config.node_id => {}
+            None => bootstrap(&mut wal, config, founders)?,
+            Some(member) if member.index == config.node_id => {
+                // The record is a position of raft's because that is what the log can write; its term is the cluster.
+                if member.term != config.cluster && member.term != 0 && config.cluster != 0 {
+                    return Err(StartError::WrongCluster { dir });
+                }
+            }
             Some(member) => {
                 return Err(StartError::WrongMember { dir, found: member.index, configured: config.node_id });
             }
@@ -246,6 +251,11 @@ impl Log {
         self.last
     }
 
+    /// Entries held, and bytes of the files that hold them.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.last - self.cut.index, self.wal.size())
+    }
+
     fn stage_records(&mut self) -> Result<(), WalError> {
         self.wal.stage(Slot::HardState, &self.hard_state)?;
         self.wal.stage(Slot::Cut, &self.cut)?;
@@ -320,13 +330,13 @@ impl Storage for Log {
     }
 }
 
-fn bootstrap(wal: &mut Wal, node: u64, founders: &[u64]) -> Result<(), WalError> {
+fn bootstrap(wal: &mut Wal, config: &Config, founders: &[u64]) -> Result<(), WalError> {
     let first = if founders.is_empty() { 0 } else { BOOTSTRAP_INDEX };
     let mut hard_state = HardState::default();
     (hard_state.term, hard_state.commit) = (first, first);
     let mut conf = position(first, first);
     conf.mut_conf_state().set_voters(founders.to_vec());
-    wal.stage(Slot::Member, &position(node, 0))?;
+    wal.stage(Slot::Member, &position(config.node_id, config.cluster))?;
     wal.stage(Slot::HardState, &hard_state)?;
     wal.stage(Slot::Cut, &position(first, first))?;
     wal.stage(Slot::Conf, &conf)?;
@@ -476,7 +486,7 @@ mod tests {
         drop(log);
 
         let error = Log::open(&config, &[1], 1).err().unwrap();
-        assert!(error.to_string().ends_with("the HardState record is missing"), "{error}");
+        assert!(error.to_string().contains("the HardState record is missing"), "{error}");
     }
 
     #[test]
@@ -484,6 +494,18 @@ mod tests {
         let (_folder, config) = written(5);
         let error = Log::open(&Config { node_id: 2, ..config }, &[2], 1).err().unwrap();
         assert!(matches!(error, StartError::WrongMember { found: 1, configured: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn the_log_of_another_cluster_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |cluster| Config { cluster, ..Config::new(1, folder.path()) };
+        drop(Log::open(&of(7), &[1], 0).unwrap());
+
+        let error = Log::open(&of(8), &[1], 0).err().unwrap();
+        assert!(matches!(error, StartError::WrongCluster { .. }), "{error}");
+        drop(Log::open(&of(7), &[1], 0).unwrap());
+        drop(Log::open(&of(0), &[1], 0).unwrap());
     }
 
     #[test]

@@ -51,6 +51,9 @@ impl<M: StateMachine> Replica<M> {
         config.check().map_err(StartError::Config)?;
         let log = Log::open(config, founders, machine.applied_index())?;
         let applied = log.applied_floor(machine.applied_index());
+        let (entries, bytes) = log.size();
+        let mut checkpoints = Checkpoints::new(config.checkpoint_entries, config.checkpoint_bytes);
+        checkpoints.resume(entries.saturating_sub(config.retained_entries), bytes);
         let node = Node::start(config, log, applied, incarnation)?;
         Ok(Replica {
             led: node.leads(),
@@ -58,7 +61,7 @@ impl<M: StateMachine> Replica<M> {
             machine,
             proposals: Proposals::new(config.node_id, incarnation),
             reads: Reads::new(config.node_id, incarnation),
-            checkpoints: Checkpoints::new(config.checkpoint_entries, config.checkpoint_bytes),
+            checkpoints,
             send,
             checkpoint_bytes: config.checkpoint_bytes,
             retained_entries: config.retained_entries,

@@ -14,7 +14,7 @@ use crate::world::{BARE, World, object, policy};
 const REPAIR: Duration = Duration::from_secs(1);
 
 /// Sends datagrams at h1's closed port without pause while `f` runs, and counts the answers.
-fn answers_during(world: &World, f: impl FnOnce()) -> (usize, usize) {
+pub(crate) fn answers_during(world: &World, f: impl FnOnce()) -> (usize, usize) {
     let (stop, sent, answered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let to = (IpAddr::V4(world.h1.ipv4), 8055);
     thread::scope(|scope| {

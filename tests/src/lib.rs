@@ -7,6 +7,7 @@
 //! What the tools refuse to do: sleep for a guessed time (use [`eventually`]), or skip silently. A machine
 //! without root, `nft` or `ip` makes [`prerequisites::check`] panic, because a test that did not run has not passed.
 
+pub mod api;
 pub mod bench;
 pub mod ctl;
 pub mod eventually;

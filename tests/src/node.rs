@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -127,6 +127,17 @@ impl Node {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal appliance");
         let status = process.wait().expect("wait for appliance");
         assert!(status.success(), "appliance ended with {status}:\n{}", self.log());
+    }
+
+    /// Waits for a process that ends by itself.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("a running node");
+        let ended = || process.try_wait().expect("wait for appliance");
+        let ended = eventually("the node to end by itself", ended, Option::is_some);
+        ended.expect("an exit status")
     }
 
     /// The process id of the running node.

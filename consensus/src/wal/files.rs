@@ -88,7 +88,8 @@ impl Handle for WalFile {
             return Err(Error::new(
                 ErrorKind::InvalidData,
                 format!(
-                    "{path} is damaged at byte {offset}, and entries follow at byte {intact}: not a torn tail"
+                    "{path} is damaged at byte {offset}, and entries follow at byte {intact}, so this is no torn \
+                     tail; put the file back as it was, or restore the data directory from a backup"
                 ),
             ));
         }

@@ -68,7 +68,10 @@ pub enum WalError {
         reason: String,
     },
     /// Entries that must be there cannot be read.
-    #[error("read the log in {}: {reason}", .dir.display())]
+    #[error(
+        "read the log in {}: {reason}; put the log directory back as it was, or restore the data directory from a \
+         backup", .dir.display()
+    )]
     Read {
         /// The log's directory.
         dir: PathBuf,
@@ -150,6 +153,11 @@ impl Wal {
     /// The first and last entry, if there are any.
     pub(crate) fn span(&self) -> Option<(u64, u64)> {
         Some((self.engine.first_index(GROUP)?, self.engine.last_index(GROUP)?))
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn size(&self) -> u64 {
+        self.engine.get_used_size() as u64
     }
 
     /// A record beside the entries.
