@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::settings::{self, FileError, Layers, SETTINGS, Source, Sourced};
 
@@ -246,6 +246,12 @@ fn parse_switch(text: &str) -> Result<bool, String> {
 fn parse_log(text: &str) -> Result<Targets, String> {
     let wanted =
         "must be error, warn, info, debug or trace, or a list such as info,appliance_dataplane=debug";
+    // A bare word that is no level would be taken for the name of a part, and silence all the others.
+    let levelled =
+        |directive: &str| directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok();
+    if !text.split(',').all(levelled) {
+        return Err(wanted.to_owned());
+    }
     text.parse().map_err(|_| wanted.to_owned())
 }
 
@@ -352,6 +358,8 @@ mod tests {
             ("no-enforce", "maybe", "true or false"),
             ("worker-threads", "0", "1 to 64"),
             ("log-level", "loud=very", "must be error, warn"),
+            ("log-level", "loud", "must be error, warn"),
+            ("log-level", "info,loud", "must be error, warn"),
             ("data-dir", "", "must name a path"),
         ] {
             let refusal = refusal(name, value);
