@@ -12,10 +12,12 @@ use crate::nft::actual::{Actual, Drift};
 use crate::nft::commits::{Commits, Whose};
 use crate::nft::netlink::events::Event;
 use crate::nft::plan::{Begin, plan};
-use crate::nft::{Nft, NftError, Ruleset, Transaction};
+use crate::nft::{Nft, NftError, Operation, Ruleset, Transaction};
 
 /// Listings made for one call before giving up: others may write as fast as we list.
 const LISTINGS_MAX: usize = 3;
+/// Processes named at once; one that starts nft again and again has a new number each time.
+const NAMED_MAX: usize = 3;
 
 /// What we know of the table.
 enum Shadow {
@@ -23,6 +25,8 @@ enum Shadow {
     Unknown,
     /// This is committed.
     Known(Box<Actual>),
+    /// This was committed, and someone may have changed it: the next step lists the table and says what differs.
+    Doubted(Box<Actual>),
 }
 
 /// Our table in one nf_tables.
@@ -31,11 +35,14 @@ pub(crate) struct Enforcer<N> {
     table: String,
     shadow: Shadow,
     commits: Commits,
+    /// What others changed, found by a listing on the way to something else, until somebody asks.
+    met: Vec<Drift>,
 }
 
 impl<N: Nft> Enforcer<N> {
     pub(crate) fn new(nft: N, table: &str) -> Enforcer<N> {
-        Enforcer { nft, table: table.to_owned(), shadow: Shadow::Unknown, commits: Commits::default() }
+        let commits = Commits::default();
+        Enforcer { nft, table: table.to_owned(), shadow: Shadow::Unknown, commits, met: Vec::new() }
     }
 
     /// Makes the table what is wanted. On an error the table is what it was, or something between that no packet can
@@ -51,8 +58,13 @@ impl<N: Nft> Enforcer<N> {
                 }
                 Err(error @ NftError::Stale(_)) => {
                     debug!("listing the table again: {error}");
-                    self.shadow = Shadow::Unknown;
+                    self.doubt();
                     last = error;
+                }
+                Err(error @ NftError::Interrupted(_)) => {
+                    // What differs from the shadow now may be our own doing.
+                    self.shadow = Shadow::Unknown;
+                    return Err(error);
                 }
                 Err(error) => {
                     // Steps before this one were committed, and the shadow has them.
@@ -75,29 +87,54 @@ impl<N: Nft> Enforcer<N> {
 
     /// Lists the table and takes over what differs from the shadow, so that `program` puts it right.
     pub(crate) async fn audit(&mut self) -> Result<Vec<Drift>, NftError> {
-        let generation = self.nft.generation()?;
-        let listed = self.nft.list().await?;
+        let (generation, woken, listed) = match self.look().await {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.doubt();
+                return Err(error);
+            }
+        };
         if let Some(generation) = generation {
             self.commits.start_from(generation);
         }
-        match &mut self.shadow {
+        match std::mem::replace(&mut self.shadow, Shadow::Unknown) {
             Shadow::Unknown => {
                 self.shadow = Shadow::Known(Box::new(listed));
                 Ok(Vec::new())
             }
-            Shadow::Known(ours) => {
+            Shadow::Known(mut ours) | Shadow::Doubted(mut ours) => {
                 let drift = ours.drift(&listed);
                 if !drift.is_empty() {
                     ours.adopt(listed);
                 }
-                Ok(drift)
+                self.shadow = Shadow::Known(ours);
+                let off = || Drift("the table was switched off (flags dormant)".to_owned());
+                Ok(woken.then(off).into_iter().chain(drift).collect())
             }
         }
     }
 
-    /// Trusts nothing it knows of the table: the next `program` lists it.
-    pub(crate) fn forget(&mut self) {
-        self.shadow = Shadow::Unknown;
+    /// The table as it is, after waking it if it was switched off: then everything passes, so nothing comes before that.
+    async fn look(&mut self) -> Result<(Option<u32>, bool, Actual), NftError> {
+        let dormant = self.nft.dormant().await?;
+        if dormant {
+            let wake = Transaction { table: self.table.clone(), operations: vec![Operation::AddTable] };
+            let committed = self.nft.run(&wake).await?;
+            self.commits.note(committed);
+        }
+        Ok((self.nft.generation()?, dormant, self.nft.list().await?))
+    }
+
+    /// What others changed, found while making the table what is wanted. Asked once, it is forgotten.
+    pub(crate) fn met(&mut self) -> Vec<Drift> {
+        std::mem::take(&mut self.met)
+    }
+
+    fn doubt(&mut self) {
+        self.shadow = match std::mem::replace(&mut self.shadow, Shadow::Unknown) {
+            Shadow::Known(ours) | Shadow::Doubted(ours) => Shadow::Doubted(ours),
+            Shadow::Unknown => Shadow::Unknown,
+        };
     }
 
     /// Waits for commits by anyone. Cancel-safe.
@@ -105,20 +142,30 @@ impl<N: Nft> Enforcer<N> {
         self.nft.events().await
     }
 
+    /// Commits announced already.
+    pub(crate) fn drain(&mut self) -> Vec<Event> {
+        self.nft.drain()
+    }
+
     /// Of what was announced, who touched our table; nobody if it was us or about something else.
     pub(crate) fn intruder(&mut self, events: &[Event]) -> Option<Intruder> {
-        let mut intruder = None;
+        let (mut missed, mut processes) = (false, Vec::new());
         for event in events {
             match event {
-                Event::Overrun => intruder = Some(Intruder::Unknown),
+                Event::Overrun => missed = true,
                 Event::Commit(commit) => {
                     if self.commits.whose(commit) == Whose::Foreign {
-                        intruder = Some(Intruder::Process(format!("{}: {}", commit.process, commit.ours)));
+                        processes.push(format!("{}: {}", commit.process, commit.ours));
                     }
                 }
             }
         }
-        intruder
+        let more = processes.len() > NAMED_MAX;
+        processes.truncate(NAMED_MAX);
+        match processes.is_empty() {
+            false => Some(Intruder::Process(processes.join("; ") + if more { " and others" } else { "" })),
+            true => missed.then_some(Intruder::Unknown),
+        }
     }
 
     /// Compares the generation with what was announced: the safety net under the announcements.
@@ -134,12 +181,13 @@ impl<N: Nft> Enforcer<N> {
     }
 
     async fn known(&mut self) -> Result<&Actual, NftError> {
-        if matches!(self.shadow, Shadow::Unknown) {
-            self.audit().await?;
+        if !matches!(self.shadow, Shadow::Known(_)) {
+            let drift = self.audit().await?;
+            self.met.extend(drift);
         }
         match &self.shadow {
             Shadow::Known(actual) => Ok(actual),
-            Shadow::Unknown => Err(NftError::Stale("nothing was listed".to_owned())),
+            Shadow::Unknown | Shadow::Doubted(_) => Err(NftError::Stale("nothing was listed".to_owned())),
         }
     }
 

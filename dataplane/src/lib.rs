@@ -36,7 +36,8 @@
 //!
 //! **Drift.** The kernel announces every commit with the process that made it. A commit that touched our table and was
 //! not ours leads to a listing, and what differs (a rule by hash and handle, a member, an object nobody ordered) is put
-//! right through the ordinary plan and reported with what was changed and by whom. If the table is gone and large, a
+//! right through the ordinary plan and reported with what was changed and by whom. A table that was switched off (`flags
+//! dormant`) is woken before it is listed: nft 1.0.6 can not list such a table, and until then everything passes. If the table is gone and large, a
 //! `nft::shield` goes first: everything that needs time to load is denied until it is there. Under the announcements
 //! lies a comparison of the generation every second, and under that a full listing every few minutes. Other tables are
 //! never listed and never touched.
@@ -54,6 +55,7 @@ pub mod calc;
 mod enforcer;
 pub mod error;
 pub mod interfaces;
+mod intrusion;
 pub mod nft;
 mod offenders;
 pub mod reconciler;

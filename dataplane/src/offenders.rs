@@ -51,7 +51,7 @@ pub(crate) async fn deny<N: Nft>(
                     groups.extend([left.to_vec(), right.to_vec()]);
                 }
             },
-            Err(NftError::Unavailable(_)) => return None,
+            Err(NftError::Unavailable(_) | NftError::Interrupted(_)) => return None,
         }
     }
     let desired = without(desired, &denied.keys().map(String::as_str).collect());

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -26,6 +27,7 @@ use crate::calc::{Calc, Desired, Structure, Update};
 use crate::enforcer::{Enforcer, Intruder};
 use crate::error::StartError;
 use crate::interfaces::{Interfaces, Monitor};
+use crate::intrusion::{FIGHT_MAX, Intrusion};
 use crate::nft::plan::Begin;
 use crate::nft::{Event, Kernel, Nft, NftError, Ruleset, probe, shield};
 use crate::offenders;
@@ -47,12 +49,9 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// The last ruleset is written this long after it changed: a stream of changes costs one write, and what a crash in
 /// between loses is the difference to a slightly older policy at the next boot.
 const SAVE_DELAY: Duration = Duration::from_secs(2);
-/// A repair this soon after another means that something fights us.
-const FIGHT_WINDOW: Duration = Duration::from_secs(10);
-/// Each repair in a fight waits this much longer.
-const FIGHT_STEP: Duration = Duration::from_millis(50);
-/// Even in a fight a repair comes well within the promised second.
-const FIGHT_MAX: Duration = Duration::from_millis(500);
+/// Work begun before the stop may end: a transaction takes milliseconds, one of 50,000 rules 3 seconds, and an nft that
+/// hangs is abandoned, which leaves the policy as it was.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What the syncer sends.
 #[derive(Clone, Debug)]
@@ -167,7 +166,6 @@ enum Wake {
     Audit,
     Retry,
     Save,
-    Stop,
 }
 
 /// Whether what is wanted is in force.
@@ -203,14 +201,9 @@ pub(crate) struct Loop<N> {
     wanted: Option<Wanted>,
     state: State,
     save_at: Option<Instant>,
-    fight: Fight,
-}
-
-/// Repairs one after the other.
-#[derive(Default)]
-struct Fight {
-    last: Option<Instant>,
-    rounds: u32,
+    /// When to compare the table once more, because others were at it during our own change.
+    look_at: Option<Instant>,
+    intrusion: Intrusion,
 }
 
 impl<N: Nft> Loop<N> {
@@ -230,7 +223,8 @@ impl<N: Nft> Loop<N> {
             wanted: None,
             state: State::Waiting,
             save_at: None,
-            fight: Fight::default(),
+            look_at: None,
+            intrusion: Intrusion::default(),
         }
     }
 
@@ -240,52 +234,65 @@ impl<N: Nft> Loop<N> {
         mut links: watch::Receiver<Option<Interfaces>>,
         shutdown: impl Future<Output = ()> + Send,
     ) {
-        let mut shutdown = std::pin::pin!(shutdown);
+        let shutdown = shutdown.shared();
         let mut generation = every(GENERATION_INTERVAL);
         let mut audit = every(self.audit_interval);
         self.on_links(&mut links);
         loop {
-            let (retry_at, save_at) = (self.retry_at(), self.save_at);
+            let (retry_at, save_at, look_at) = (self.retry_at(), self.save_at, self.look_at);
             let wake = tokio::select! {
-                () = &mut shutdown => Wake::Stop,
-                input = inputs.recv() => input.map_or(Wake::Stop, Wake::Input),
-                changed = links.changed() => if changed.is_ok() { Wake::Links } else { Wake::Stop },
+                () = shutdown.clone() => break,
+                input = inputs.recv() => if let Some(input) = input { Wake::Input(input) } else { break },
+                changed = links.changed() => if changed.is_ok() { Wake::Links } else { break },
                 events = self.enforcer.events() => Wake::Kernel(events),
                 () = at(retry_at) => Wake::Retry,
                 () = at(save_at) => Wake::Save,
+                () = at(look_at) => Wake::Audit,
                 _ = generation.tick() => Wake::Generation,
                 _ = audit.tick() => Wake::Audit,
             };
-            match wake {
-                Wake::Input(input) => {
-                    self.on_input(input);
-                    for _ in 0..COALESCE_MAX {
-                        let Ok(input) = inputs.try_recv() else { break };
-                        self.on_input(input);
-                    }
+            tokio::select! {
+                () = self.on_wake(wake, &mut inputs, &mut links) => {}
+                () = late(shutdown.clone()) => {
+                    warn!("stopped in the middle of a change; the policy stays in force");
+                    return;
                 }
-                Wake::Links => self.on_links(&mut links),
-                Wake::Kernel(events) => {
-                    if let Some(intruder) = self.enforcer.intruder(&events) {
-                        self.audit(&intruder).await;
-                    }
-                }
-                Wake::Generation => {
-                    if let Some(intruder) = self.enforcer.missed() {
-                        self.audit(&intruder).await;
-                    }
-                }
-                Wake::Audit => self.audit(&Intruder::Unknown).await,
-                Wake::Retry => self.program(Begin::Whole).await,
-                Wake::Save => self.save().await,
-                Wake::Stop => break,
             }
-            self.settle().await;
         }
         if self.save_at.is_some() {
             self.save().await;
         }
         info!("stopped; the policy stays in force");
+    }
+
+    async fn on_wake(
+        &mut self,
+        wake: Wake,
+        inputs: &mut mpsc::Receiver<Input>,
+        links: &mut watch::Receiver<Option<Interfaces>>,
+    ) {
+        match wake {
+            Wake::Input(input) => {
+                self.on_input(input);
+                for _ in 0..COALESCE_MAX {
+                    let Ok(input) = inputs.try_recv() else { break };
+                    self.on_input(input);
+                }
+            }
+            Wake::Links => self.on_links(links),
+            Wake::Kernel(events) => {
+                let intruder = self.enforcer.intruder(&events);
+                self.on_intruder(intruder).await;
+            }
+            Wake::Generation => {
+                let intruder = self.enforcer.missed();
+                self.on_intruder(intruder).await;
+            }
+            Wake::Audit => self.audit().await,
+            Wake::Retry => self.program().await,
+            Wake::Save => self.save().await,
+        }
+        self.settle().await;
     }
 
     fn on_input(&mut self, input: Input) {
@@ -312,8 +319,8 @@ impl<N: Nft> Loop<N> {
         if let Some(desired) = self.calc.flush() {
             desired.notices.iter().for_each(|notice| warn!("{notice}"));
             self.want(desired);
-            self.program(Begin::Whole).await;
-        } else if matches!(self.state, State::Settled) {
+            self.program().await;
+        } else if matches!(self.state, State::Settled) && self.reporter.revision() != self.revision {
             // Revisions that change nothing here are enforced as well.
             self.report_enforcing();
         }
@@ -337,8 +344,10 @@ impl<N: Nft> Loop<N> {
     }
 
     /// Puts what is wanted in force, if anything is.
-    async fn program(&mut self, begin: Begin) {
+    async fn program(&mut self) {
         let Some(wanted) = &mut self.wanted else { return };
+        let shielded = self.intrusion.is_pending() && shield::worthwhile(&wanted.ruleset);
+        let begin = if shielded { Begin::Shielded } else { Begin::Whole };
         let mut outcome = self.enforcer.program(&wanted.ruleset, begin).await;
         if let Err(NftError::Refused(reason)) = &outcome {
             warn!("the kernel refuses the ruleset, looking for the endpoint that is to blame: {reason}");
@@ -356,6 +365,16 @@ impl<N: Nft> Loop<N> {
                 outcome = self.enforcer.program(&wanted.ruleset, begin).await;
             }
         }
+        let met = self.enforcer.met();
+        if !met.is_empty() {
+            let announced = self.enforcer.drain();
+            if let Some(intruder) = self.enforcer.intruder(&announced) {
+                // What they did after our last step is not repaired by it.
+                self.look_at = Some(Instant::now() + RETRY_FIRST);
+                self.intrusion.suspect(intruder);
+            }
+            self.intrusion.found(met);
+        }
         match outcome {
             Ok(()) => self.on_programmed(),
             Err(error) => self.on_failed(&error),
@@ -370,6 +389,10 @@ impl<N: Nft> Loop<N> {
             self.save_at = Some(Instant::now() + SAVE_DELAY);
         }
         self.report_enforcing();
+        if let Some(change) = self.intrusion.repaired() {
+            info!("put back: {change}");
+            self.reporter.repaired(now(), &change);
+        }
     }
 
     fn on_failed(&mut self, error: &NftError) {
@@ -377,7 +400,9 @@ impl<N: Nft> Loop<N> {
             State::Retrying { failures, .. } => failures.saturating_add(1),
             State::Waiting | State::Settled => 1,
         };
-        let wait = RETRY_FIRST.saturating_mul(1 << failures.min(10)).min(RETRY_MAX);
+        // Whoever keeps changing the table is met as in any fight; a host that can not enforce gets more rest.
+        let longest = if matches!(error, NftError::Stale(_)) { FIGHT_MAX } else { RETRY_MAX };
+        let wait = RETRY_FIRST.saturating_mul(1 << failures.min(10)).min(longest);
         warn!("revision {} is not in force, next try in {wait:?}: {error}", self.revision);
         self.state = State::Retrying { failures, at: Instant::now() + wait };
         self.reporter.failed(error.to_string());
@@ -396,30 +421,34 @@ impl<N: Nft> Loop<N> {
         }
     }
 
+    /// Someone touched our table, if anyone did.
+    async fn on_intruder(&mut self, intruder: Option<Intruder>) {
+        let Some(intruder) = intruder else { return };
+        self.intrusion.suspect(intruder);
+        tokio::time::sleep(self.intrusion.pause()).await;
+        let meanwhile = self.enforcer.drain();
+        if let Some(intruder) = self.enforcer.intruder(&meanwhile) {
+            self.intrusion.suspect(intruder);
+        }
+        self.audit().await;
+    }
+
     /// Compares the table with the shadow and puts right what differs. Before anything is wanted there is nothing to
     /// put right: what others do to yesterday's ruleset is found at the first program.
-    async fn audit(&mut self, intruder: &Intruder) {
-        let Some(wanted) = &self.wanted else { return };
-        let worthwhile = shield::worthwhile(&wanted.ruleset);
+    async fn audit(&mut self) {
+        self.look_at = None;
+        if self.wanted.is_none() {
+            return;
+        }
         match self.enforcer.audit().await {
-            Ok(drift) if drift.is_empty() => {}
             Ok(drift) => {
-                let found: Vec<&str> = drift.iter().map(|drift| &drift.0[..]).collect();
-                let change = match intruder {
-                    Intruder::Process(process) => format!("{} (by {process})", found.join(", ")),
-                    Intruder::Unknown => found.join(", "),
-                };
-                warn!("our table was changed, putting it back: {change}");
-                tokio::time::sleep(self.fight.wait()).await;
-                self.program(if worthwhile { Begin::Shielded } else { Begin::Whole }).await;
-                if matches!(self.state, State::Settled) {
-                    self.reporter.repaired(now(), &change);
+                let news = !drift.is_empty();
+                if self.intrusion.found(drift) && news {
+                    warn!("our table was changed, putting it back: {}", self.intrusion.words());
+                    self.program().await;
                 }
             }
-            Err(error) => {
-                self.enforcer.forget();
-                self.on_failed(&error);
-            }
+            Err(error) => self.on_failed(&error),
         }
     }
 
@@ -435,23 +464,18 @@ impl<N: Nft> Loop<N> {
     }
 }
 
-impl Fight {
-    /// How long the next repair waits: not at all, unless the last one was just now.
-    fn wait(&mut self) -> Duration {
-        let now = Instant::now();
-        let fighting = self.last.is_some_and(|last| now.duration_since(last) < FIGHT_WINDOW);
-        self.rounds = if fighting { self.rounds.saturating_add(1) } else { 0 };
-        self.last = Some(now);
-        FIGHT_STEP.saturating_mul(self.rounds).min(FIGHT_MAX)
-    }
-}
-
 /// A timer whose first tick comes after one period, and which does not catch up on ticks it missed.
 fn every(period: Duration) -> Interval {
     let mut timer = interval(period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer.reset();
     timer
+}
+
+/// Waits until the stop, and a while longer.
+async fn late(stop: impl Future<Output = ()>) {
+    stop.await;
+    tokio::time::sleep(STOP_GRACE).await;
 }
 
 /// Waits until `instant`; for ever, if there is none.

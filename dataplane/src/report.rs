@@ -31,6 +31,11 @@ impl Reporter {
         reporter
     }
 
+    /// The revision reported last.
+    pub(crate) fn revision(&self) -> u64 {
+        self.report.revision
+    }
+
     /// `revision` is in force. `denied` are endpoints whose policy the kernel refused, and why.
     pub(crate) fn enforcing(
         &mut self,

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Loading 50,000 rules takes 3 seconds and listing them beside a busy writer 9; beyond this, something hangs.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Of nft's standard error, what is kept for people: the first complaint and its surroundings.
 const STDERR_MAX: usize = 2_000;
+/// Of nft's standard error, what is read into memory: `STDERR_MAX` characters of four bytes at most.
+const STDERR_BYTES: u64 = 4 * STDERR_MAX as u64;
 /// Older nft processes the whole ruleset for every command (reference/nftables.md 9).
 const OLDEST: NftVersion = NftVersion { major: 1, minor: 0, patch: 1 };
 
@@ -33,6 +35,12 @@ pub enum CommandError {
     /// It did not end in time and was killed.
     #[error("nft did not answer within {} seconds", TIME_LIMIT.as_secs())]
     TimeLimit,
+    /// It was killed, or lost sight of.
+    #[error("nft was interrupted: {how}")]
+    Interrupted {
+        /// By what.
+        how: String,
+    },
     /// It ended with an error.
     #[error("nft refused: {stderr}")]
     Refused {
@@ -72,6 +80,21 @@ impl NftCommand {
         }
     }
 
+    /// Whether `inet table` is switched off, which the JSON of nft 1.0.6 does not say; for hosts that refuse netlink.
+    pub async fn dormant(&self, table: &str) -> Result<bool, CommandError> {
+        match self.spawn(&["-t", "list", "table", "inet", table], String::new()).await {
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stdout);
+                let mut flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("flags "));
+                Ok(flags.any(|flags| flags.contains("dormant")))
+            }
+            Err(CommandError::Refused { stderr }) if stderr.contains("No such file or directory") => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn spawn(&self, arguments: &[&str], input: String) -> Result<Output, CommandError> {
         let start = |error| CommandError::Start { path: self.path.clone(), error };
         #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
@@ -88,16 +111,39 @@ impl NftCommand {
             // A write that fails is an nft that ended early, and its standard error says why.
             tokio::spawn(async move { stdin.write_all(input.as_bytes()).await });
         }
-        let output = tokio::time::timeout(TIME_LIMIT, child.wait_with_output())
+        let output = tokio::time::timeout(TIME_LIMIT, outcome(child))
             .await
             .map_err(|_| CommandError::TimeLimit)?
-            .map_err(start)?;
-        if output.status.success() {
-            Ok(output)
-        } else {
-            Err(CommandError::Refused { stderr: stderr(&output) })
+            .map_err(|error| CommandError::Interrupted { how: error.to_string() })?;
+        match output.status.code() {
+            Some(0) => Ok(output),
+            Some(_) => Err(CommandError::Refused { stderr: stderr(&output) }),
+            None => Err(CommandError::Interrupted { how: output.status.to_string() }),
         }
     }
+}
+
+/// Waits for the end. All of standard error is read, so that nobody waits for us to do so, and its beginning is kept:
+/// nft complains once for each command, and a transaction may have 100,000.
+async fn outcome(mut child: tokio::process::Child) -> io::Result<Output> {
+    let (mut said, mut complained) = (child.stdout.take(), child.stderr.take());
+    let listing = async {
+        let mut bytes = Vec::new();
+        if let Some(said) = &mut said {
+            said.read_to_end(&mut bytes).await?;
+        }
+        Ok(bytes)
+    };
+    let complaint = async {
+        let mut bytes = Vec::new();
+        if let Some(complained) = &mut complained {
+            complained.take(STDERR_BYTES).read_to_end(&mut bytes).await?;
+            tokio::io::copy(complained, &mut tokio::io::sink()).await?;
+        }
+        Ok(bytes)
+    };
+    let (status, stdout, stderr) = tokio::try_join!(child.wait(), listing, complaint)?;
+    Ok(Output { status, stdout, stderr })
 }
 
 fn stderr(output: &Output) -> String {
@@ -267,5 +313,34 @@ mod tests {
         let nft = NftCommand::new(&script(&directory, "echo 'no memory' >&2; exit 3"));
         let refused = nft.run("x".repeat(1_000_000)).await;
         assert!(matches!(refused, Err(CommandError::Refused { stderr }) if stderr == "no memory"));
+    }
+
+    #[tokio::test]
+    async fn an_nft_that_complains_without_end_is_cut_short() {
+        let directory = tempfile::tempdir().unwrap();
+        let nft =
+            NftCommand::new(&script(&directory, "head -c 50000000 /dev/zero | tr '\\0' 'e' >&2; exit 1"));
+        let refused = nft.run(String::new()).await;
+        assert!(matches!(refused, Err(CommandError::Refused { stderr }) if stderr == "e".repeat(STDERR_MAX)));
+    }
+
+    /// Killed is not refused: it may have committed.
+    #[tokio::test]
+    async fn an_nft_that_is_killed_leaves_the_outcome_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let nft = NftCommand::new(&script(&directory, "kill -9 $$"));
+        let killed = nft.run(String::new()).await;
+        assert!(
+            matches!(&killed, Err(CommandError::Interrupted { how }) if how.contains("SIGKILL")),
+            "{killed:?}"
+        );
+    }
+
+    /// Time is paused and jumps when there is nothing to do but wait.
+    #[tokio::test(start_paused = true)]
+    async fn an_nft_that_hangs_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let nft = NftCommand::new(&script(&directory, "exec sleep 1000"));
+        assert!(matches!(nft.run("x".repeat(1_000_000)).await, Err(CommandError::TimeLimit)));
     }
 }

@@ -31,6 +31,8 @@ pub struct FakeNft {
     pub poison: Option<String>,
     /// So many runs fail as if nft could not be started.
     pub unavailable: usize,
+    /// Whether someone switched the table off.
+    pub dormant: bool,
 }
 
 impl FakeNft {
@@ -63,6 +65,7 @@ impl FakeNft {
     fn commit(&mut self, next: Actual, transaction: &Transaction) {
         for operation in &transaction.operations {
             match operation {
+                Operation::AddTable => self.dormant = false,
                 Operation::DeleteTable => self.handles.clear(),
                 Operation::FlushChain { name } | Operation::DeleteChain { name } => {
                     self.handles.remove(name);
@@ -198,6 +201,10 @@ fn disjoint(elements: &Elements) -> Result<(), NftError> {
 }
 
 impl Nft for FakeNft {
+    async fn dormant(&mut self) -> Result<bool, NftError> {
+        Ok(self.dormant)
+    }
+
     async fn list(&mut self) -> Result<Actual, NftError> {
         Ok(self.listed())
     }

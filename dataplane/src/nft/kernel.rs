@@ -94,11 +94,15 @@ fn members(transaction: &Transaction) -> usize {
 
 impl Nft for Kernel {
     async fn list(&mut self) -> Result<Actual, NftError> {
-        match self.command.list(&self.table).await? {
-            Some(text) => {
-                listing::parse(&self.table, &text).map_err(|error| NftError::Unavailable(error.to_string()))
-            }
-            None => Ok(Actual::default()),
+        let Some(text) = self.command.list(&self.table).await? else { return Ok(Actual::default()) };
+        let listed = listing::parse(&self.table, &text);
+        listed.map_err(|error| NftError::Unavailable(error.to_string()))
+    }
+
+    async fn dormant(&mut self) -> Result<bool, NftError> {
+        match self.netlink.as_ref().map(|netlink| netlink.dormant(&self.table)) {
+            Some(Ok(dormant)) => Ok(dormant),
+            Some(Err(_)) | None => Ok(self.command.dormant(&self.table).await?),
         }
     }
 
@@ -158,7 +162,10 @@ impl From<CommandError> for NftError {
         match error {
             CommandError::Refused { stderr } if is_stale(&stderr) => NftError::Stale(stderr),
             CommandError::Refused { stderr } => NftError::Refused(stderr),
-            CommandError::Start { .. } | CommandError::TimeLimit => NftError::Unavailable(error.to_string()),
+            CommandError::Start { .. } => NftError::Unavailable(error.to_string()),
+            CommandError::TimeLimit | CommandError::Interrupted { .. } => {
+                NftError::Interrupted(error.to_string())
+            }
         }
     }
 }

@@ -168,9 +168,10 @@ fn concat(kind: SetKind, fields: &[Value]) -> Option<Element> {
 }
 
 fn map(fields: &Map<String, Value>) -> Option<BTreeMap<String, Verdict>> {
-    let of_ours =
-        fields.get("type")? == "ifname" && fields.get("map")? == "verdict" && !fields.contains_key("flags");
-    if !of_ours {
+    // A time limit, a size, flags: nothing we make.
+    let known = ["family", "name", "table", "type", "handle", "map", "elem"];
+    let plain = fields.keys().all(|field| known.contains(&&field[..]));
+    if !plain || fields.get("type")? != "ifname" || fields.get("map")? != "verdict" {
         return None;
     }
     let pair = |entry: &&Value| {

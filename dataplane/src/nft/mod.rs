@@ -39,6 +39,9 @@ pub use transaction::{Operation, Transaction};
 
 /// One table of one nf_tables: the kernel's, or one in memory.
 pub trait Nft: Send {
+    /// Whether the table is switched off: everything is in it, and none of its base chains is called. Asked apart from
+    /// and before a listing, for nft 1.0.6 lists such a table as JSON with garbage in it, or not at all.
+    fn dormant(&mut self) -> impl Future<Output = Result<bool, NftError>> + Send;
     /// What the table holds.
     fn list(&mut self) -> impl Future<Output = Result<Actual, NftError>> + Send;
     /// Commits a transaction: all of it, or nothing.
@@ -74,6 +77,9 @@ pub enum NftError {
     /// The kernel will not have it, whenever asked.
     #[error("refused: {0}")]
     Refused(String),
+    /// Whoever was to ask the kernel was killed or hung: it may have taken effect or not.
+    #[error("interrupted, so that it is not known whether it took effect: {0}")]
+    Interrupted(String),
     /// The kernel could not be asked.
     #[error("not available: {0}")]
     Unavailable(String),

@@ -10,7 +10,7 @@ use crate::nft::ruleset::{Hook, Rule, Set, SetKind, Verdict};
 /// One step of a transaction, on our table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Creates the table if it is missing.
+    /// Creates the table if it is missing, and wakes it if it is dormant: nft states a table's flags, and here none.
     AddTable,
     /// Removes the table with everything in it.
     DeleteTable,

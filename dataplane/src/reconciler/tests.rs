@@ -31,6 +31,10 @@ impl Shared {
 }
 
 impl Nft for Shared {
+    async fn dormant(&mut self) -> Result<bool, NftError> {
+        self.now(async |fake| fake.dormant().await)
+    }
+
     async fn list(&mut self) -> Result<Actual, NftError> {
         self.now(async |fake| fake.list().await)
     }
@@ -238,6 +242,24 @@ async fn a_change_nobody_announced_is_found_by_its_generation() {
     });
     let report = running.until(|report| report.drift.repairs == 1).await;
     assert_eq!(report.drift.last_change, "chain input was changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_switched_off_is_woken_by_itself() {
+    let mut running = Running::enforcing(Shared::default()).await;
+    let before = running.fake.transactions();
+    running.fake.with(|fake| {
+        fake.dormant = true;
+        fake.foreign(&Transaction::new("appliance"), "nft (pid 7)", "switched the table off");
+    });
+    let report = running.until(|report| report.drift.repairs == 1).await;
+    let words = "the table was switched off (flags dormant) (by nft (pid 7): switched the table off)";
+    assert_eq!(report.drift.last_change, words);
+    let taken = running.fake.with(|fake| fake.log.split_off(before + 1));
+    assert_eq!(
+        taken.into_iter().flat_map(|taken| taken.operations).collect::<Vec<_>>(),
+        [Operation::AddTable]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,11 @@
 //! Every test makes its own network namespace and touches nothing outside it. They need root and nft; without them they
 //! say that they were skipped, and under `CI=true` that is a failure.
 
+mod broken_nft;
 mod cases;
+mod drift;
 mod elements;
+mod goldens;
 mod interfaces;
 mod leak;
 mod netns;

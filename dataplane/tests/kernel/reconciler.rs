@@ -18,7 +18,7 @@ use crate::netns::{NFT, Namespace, eventually, inside};
 use crate::rulesets::TABLE;
 
 /// Two endpoints and a policy, as an operator would write them.
-const POLICY: &str = "
+pub(crate) const POLICY: &str = "
 apiVersion: projectcalico.org/v3
 kind: HostEndpoint
 metadata: {name: named, labels: {role: web}}
@@ -46,7 +46,7 @@ spec:
   - {action: Allow}
 ";
 
-fn updates(yaml: &str) -> Vec<Update> {
+pub(crate) fn updates(yaml: &str) -> Vec<Update> {
     let documents = manifest::read(yaml, "test").expect("a manifest");
     let defaulted = documents.into_iter().map(|document| {
         let mut resource = document.resource;
@@ -57,17 +57,19 @@ fn updates(yaml: &str) -> Vec<Update> {
 }
 
 /// A reconciler at work.
-struct Running {
+pub(crate) struct Running {
     inputs: mpsc::Sender<Input>,
-    report: watch::Receiver<Report>,
+    pub(crate) report: watch::Receiver<Report>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    fn start(state: Option<&Path>) -> Running {
-        let mut options = Options::new("here");
-        options.state_dir = state.map(Path::to_owned);
+    pub(crate) fn start(state: Option<&Path>) -> Running {
+        Running::with(Options { state_dir: state.map(Path::to_owned), ..Options::new("here") })
+    }
+
+    pub(crate) fn with(options: Options) -> Running {
         let (inputs, receiver) = mpsc::channel(16);
         let (sender, report) = watch::channel(Report::default());
         let (stop, stopped) = oneshot::channel();
@@ -80,20 +82,24 @@ impl Running {
         Running { inputs, report, stop, task }
     }
 
-    async fn send(&self, revision: u64, yaml: &str) {
+    pub(crate) async fn send(&self, revision: u64, yaml: &str) {
         self.inputs.send(Input::Updates { revision, updates: updates(yaml) }).await.expect("running");
     }
 
     /// Everything of `yaml`, and that it is everything.
-    async fn enforcing(yaml: &str, state: Option<&Path>) -> Running {
+    pub(crate) async fn enforcing(yaml: &str, state: Option<&Path>) -> Running {
         let mut running = Running::start(state);
-        running.send(1, yaml).await;
-        running.inputs.send(Input::InSync { revision: 1 }).await.expect("running");
-        running.reported(|report| report.state == EnforcementState::Enforcing && report.revision == 1).await;
+        running.begin(yaml).await;
         running
     }
 
-    async fn reported(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
+    pub(crate) async fn begin(&mut self, yaml: &str) {
+        self.send(1, yaml).await;
+        self.inputs.send(Input::InSync { revision: 1 }).await.expect("running");
+        self.reported(|report| report.state == EnforcementState::Enforcing && report.revision == 1).await;
+    }
+
+    pub(crate) async fn reported(&mut self, wanted: impl Fn(&Report) -> bool) -> Report {
         let report = self.report.clone();
         eventually(async || {
             let report = report.borrow().clone();
@@ -108,34 +114,34 @@ impl Running {
         Some((endpoint.state, endpoint.interfaces.clone()))
     }
 
-    async fn stopped(self) {
+    pub(crate) async fn stopped(self) {
         self.stop.send(()).expect("running");
         self.task.await.expect("it ends by itself");
     }
 
     /// As SIGKILL would: nothing of it runs any more.
-    async fn killed(self) {
+    pub(crate) async fn killed(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
-fn veth(namespace: &Namespace) {
+pub(crate) fn veth(namespace: &Namespace) {
     namespace.run("ip link add veth0 type veth peer name veth1");
     namespace.run("ip link set veth0 up");
     namespace.run("ip link set veth1 up");
 }
 
 /// Our table as nft lists it, without counters, which count.
-fn listing(namespace: &Namespace) -> String {
+pub(crate) fn listing(namespace: &Namespace) -> String {
     namespace.run(&format!("nft -s -a list table inet {TABLE}"))
 }
 
-fn listing_without_handles(namespace: &Namespace) -> String {
+pub(crate) fn listing_without_handles(namespace: &Namespace) -> String {
     namespace.run(&format!("nft -s list table inet {TABLE}"))
 }
 
-fn block_on(runtime: &tokio::runtime::Runtime, test: impl Future<Output = ()>) {
+pub(crate) fn block_on(runtime: &tokio::runtime::Runtime, test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 

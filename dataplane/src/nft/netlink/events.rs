@@ -10,14 +10,16 @@ use std::os::fd::OwnedFd;
 use rustix::net::{RecvFlags, netlink, sockopt};
 use tokio::io::unix::AsyncFd;
 
-use crate::nft::netlink::elements::SUBSYSTEM;
+use crate::nft::netlink::elements::{INET, SUBSYSTEM};
 use crate::nft::netlink::wire::{Message, be32, messages, text};
-use crate::nft::netlink::{RECEIVE_BYTES, from_kernel, readiness, socket};
+use crate::nft::netlink::{DORMANT, RECEIVE_BYTES, from_kernel, readiness, socket, table_flags};
 
 /// `NFNLGRP_NFTABLES`, as a bit.
 const GROUP: u32 = 1 << (7 - 1);
 /// Loading 100,000 prefixes sends 200,000 messages of some 100 bytes; what does not fit is told as an overrun.
 const BUFFER_BYTES: usize = 16 * 1_024 * 1_024;
+/// Datagrams read without waiting; who writes faster than this is read from keeps nobody else waiting.
+const DRAIN_MAX: usize = 10_000;
 /// Changes of one commit that are named in the report.
 const NAMED_MAX: usize = 3;
 /// In every message about a table's objects: the table.
@@ -87,16 +89,15 @@ impl Events {
                 return Ok(ready);
             }
             let mut guard = self.socket.readable().await?;
-            match guard
-                .try_io(|socket| Ok(rustix::net::recvfrom(socket, &mut self.buffer[..], RecvFlags::empty())?))
-            {
+            let read = |socket: &AsyncFd<OwnedFd>| {
+                Ok(rustix::net::recvfrom(socket, &mut self.buffer[..], RecvFlags::empty())?)
+            };
+            match guard.try_io(read) {
                 Ok(Ok((_, length, from))) if from_kernel(from.as_ref()) => {
                     self.reader.datagram(&self.table, self.buffer.get(..length).unwrap_or(&self.buffer));
                 }
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
-                    self.reader.overrun();
-                }
+                Ok(Err(error)) if is_overrun(&error) => self.reader.overrun(),
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}
             }
@@ -105,11 +106,15 @@ impl Events {
 
     /// What has already arrived, without waiting.
     pub fn drain(&mut self) -> Vec<Event> {
-        while let Ok((_, length, from)) =
-            rustix::net::recvfrom(&self.socket, &mut self.buffer[..], RecvFlags::empty())
-        {
-            if from_kernel(from.as_ref()) {
-                self.reader.datagram(&self.table, self.buffer.get(..length).unwrap_or(&self.buffer));
+        for _ in 0..DRAIN_MAX {
+            match rustix::net::recvfrom(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((_, length, from)) if from_kernel(from.as_ref()) => {
+                    self.reader.datagram(&self.table, self.buffer.get(..length).unwrap_or(&self.buffer));
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::NOBUFS) => self.reader.overrun(),
+                // Nothing waits; or the socket is broken, which whoever waits for it will be told.
+                Err(_) => break,
             }
         }
         self.take()
@@ -131,7 +136,7 @@ impl Reader {
             if message.kind as u8 == NEW_GENERATION {
                 let event = self.commit(&message);
                 self.ready.extend(event);
-            } else if find(&message, TABLE).map(text).as_deref() == Some(table) {
+            } else if is_about(&message, table) {
                 self.change(&message);
             }
         }
@@ -157,6 +162,15 @@ impl Reader {
     }
 }
 
+/// Tables of other families may have the same name.
+fn is_about(message: &Message<'_>, table: &str) -> bool {
+    message.payload.first() == Some(&INET) && find(message, TABLE).map(text).as_deref() == Some(table)
+}
+
+fn is_overrun(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
+}
+
 fn find<'a>(message: &Message<'a>, wanted: u16) -> Option<&'a [u8]> {
     message.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
@@ -165,6 +179,7 @@ fn find<'a>(message: &Message<'a>, wanted: u16) -> Option<&'a [u8]> {
 fn describe(message: &Message<'_>) -> String {
     let named = |kind| find(message, kind).map(text).unwrap_or_default();
     match message.kind as u8 {
+        0 if table_flags(message) & DORMANT != 0 => "switched the table off".to_owned(),
         0 => "added the table".to_owned(),
         2 => "deleted the table".to_owned(),
         3 => format!("added chain {}", named(CHAIN_NAME)),
@@ -220,6 +235,26 @@ mod tests {
             Event::Commit(Commit { generation, ours: ours.into(), process: "nft (pid 4711)".into() })
         };
         assert_eq!(reader.ready, [commit(7, "added rule to chain input"), commit(8, "")]);
+    }
+
+    #[test]
+    fn a_table_switched_off_is_called_so_and_another_family_is_not_ours() {
+        let table = |flags: u32| {
+            message(0, |writer| {
+                writer.text(TABLE, "t");
+                writer.attribute(2, &flags.to_be_bytes());
+            })
+        };
+        let mut other_family = rule("t");
+        other_family[16] = 2;
+        let mut reader = Reader::default();
+        reader.datagram("t", &[table(1), generation(1), table(0), generation(2)].concat());
+        reader.datagram("t", &[other_family, generation(3)].concat());
+        let ours = reader.ready.iter().map(|event| match event {
+            Event::Commit(commit) => &commit.ours[..],
+            Event::Overrun => "overrun",
+        });
+        assert_eq!(ours.collect::<Vec<_>>(), ["switched the table off", "added the table", ""]);
     }
 
     #[test]

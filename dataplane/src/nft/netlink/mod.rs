@@ -29,11 +29,17 @@ use crate::nft::netlink::wire::{
     messages, text,
 };
 
+const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
+const NEW_TABLE: u16 = SUBSYSTEM << 8;
 const GET_RULE: u16 = SUBSYSTEM << 8 | 7;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
 const GET_GENERATION: u16 = SUBSYSTEM << 8 | 16;
 const NEW_GENERATION: u16 = SUBSYSTEM << 8 | 15;
 const GENERATION_ID: u16 = 1;
+const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+/// In a table's flags: none of its base chains is called.
+const DORMANT: u32 = 1;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
@@ -117,6 +123,26 @@ impl Netlink {
         generation.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData).into())
     }
 
+    /// Whether `table` is switched off, which nft 1.0.6 leaves out of its JSON. A table that is not there is not.
+    pub fn dormant(&self, table: &str) -> Result<bool, NetlinkError> {
+        let mut flags = 0;
+        let asked = self.locked().ask(
+            GET_TABLE,
+            0,
+            INET,
+            |request| request.text(TABLE_NAME, table),
+            |answer| {
+                if answer.kind == NEW_TABLE {
+                    flags = table_flags(&answer);
+                }
+            },
+        );
+        match asked {
+            Ok(()) | Err(NetlinkError::Missing(_)) => Ok(flags & DORMANT != 0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The handles of every rule of `table`, by chain, in order.
     pub fn handles(&self, table: &str) -> Result<BTreeMap<String, Vec<u64>>, NetlinkError> {
         for _ in 0..DUMP_ATTEMPTS {
@@ -187,6 +213,12 @@ fn classify(errno: i32, set: String) -> NetlinkError {
         ENOENT => NetlinkError::Missing(set),
         errno => NetlinkError::Refused { set, error: io::Error::from_raw_os_error(errno) },
     }
+}
+
+fn table_flags(message: &Message<'_>) -> u32 {
+    let flags =
+        message.attributes().find(|(kind, _)| *kind == TABLE_FLAGS).and_then(|(_, flags)| be32(flags));
+    flags.unwrap_or_default()
 }
 
 fn rule_handle(answer: &Message<'_>) -> Option<(String, u64)> {
