@@ -134,10 +134,12 @@ impl Node {
     /// # Panics
     /// When it does not run, or does not end.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("a running node");
+        // Still ours while it runs, so that one which does not end is killed with the rest of a failed test.
+        let process = self.process.as_mut().expect("a running node");
         let ended = || process.try_wait().expect("wait for appliance");
-        let ended = eventually("the node to end by itself", ended, Option::is_some);
-        ended.expect("an exit status")
+        let status = eventually("the node to end by itself", ended, Option::is_some);
+        self.process = None;
+        status.expect("an exit status")
     }
 
     /// The process id of the running node.
