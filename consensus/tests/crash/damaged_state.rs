@@ -40,7 +40,7 @@ fn a_damaged_database_is_healed_from_snapshot_and_log() {
         for round in 1..=ROUNDS {
             write_some(&data, &acks);
             let what = do_harm(harm, &data.join("store"), &mut dice);
-            verify(&data, &acks, &seen, 1)
+            verify(&data, &acks, &seen)
                 .unwrap_or_else(|error| panic!("{harm:?}, round {round}, {what}: {error}"));
             healed += usize::from(quarantined(&data.join("store")));
         }

@@ -32,7 +32,7 @@ fn a_full_disk_stops_the_member_and_loses_nothing() {
 
     assert_eq!(status.code(), Some(MEMBER_STOPPED), "the member noticed and the process ended");
     fs::remove_file(&filler).expect("free the disk");
-    verify(&data, &acks, &folder.path().join("seen"), 1)
+    verify(&data, &acks, &folder.path().join("seen"))
         .unwrap_or_else(|error| panic!("after the disk was freed: {error}"));
 }
 
@@ -60,7 +60,7 @@ fn a_failed_fsync_stops_the_member_and_loses_nothing() {
     let disk = Mounted::new(&image, &folder.path().join("mount"));
     assert!(acks::count(&acks) > 0, "nothing was acknowledged");
     let data = disk.path().join("data");
-    verify(&data, &acks, &folder.path().join("seen"), 1)
+    verify(&data, &acks, &folder.path().join("seen"))
         .unwrap_or_else(|error| panic!("after the disk was mended: {error}"));
 }
 

@@ -14,18 +14,16 @@ use crate::{
 /// would be: a damaged sled can leave threads and locks behind.
 ///
 /// * Every acknowledged turn is there, at the revision that was acknowledged or a later one of the same client.
-/// * At most one turn of a client is there for each of the `lives` since the last ack that was not acknowledged: the one
-///   that was in flight when that life ended.
+/// * At most one turn of a client is there that was not acknowledged: the one that was in flight.
 /// * No half of any transaction: both records of a client have one turn and one revision, the third agrees.
 /// * Revisions do not go backwards, and the chain of an old revision is what earlier looks noted in `seen`.
 /// * The member serves a linearizable read and stops cleanly.
-pub(crate) fn verify(data: &Path, acks: &Path, seen: &Path, lives: u64) -> Result<(), String> {
+pub(crate) fn verify(data: &Path, acks: &Path, seen: &Path) -> Result<(), String> {
     let output = Process::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "verify::verify_process", "--nocapture", "--test-threads=1"])
         .env("VERIFY_DATA", data)
         .env("VERIFY_ACKS", acks)
         .env("VERIFY_SEEN", seen)
-        .env("VERIFY_LIVES", lives.to_string())
         .output()
         .expect("start the verifier");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
@@ -40,18 +38,16 @@ fn verify_process() {
         return;
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let lives = std::env::var("VERIFY_LIVES").expect("how many lives").parse().expect("a number");
-    let checked =
-        runtime.block_on(open_and_check(Path::new(&data), Path::new(&acks), Path::new(&seen), lives));
+    let checked = runtime.block_on(open_and_check(Path::new(&data), Path::new(&acks), Path::new(&seen)));
     if let Err(error) = checked {
         panic!("{error}");
     }
 }
 
-async fn open_and_check(data: &Path, acks: &Path, seen: &Path, lives: u64) -> Result<(), String> {
+async fn open_and_check(data: &Path, acks: &Path, seen: &Path) -> Result<(), String> {
     let wanted = acks::last_of_each(acks);
     let (raft, reader) = writer::open(data)?;
-    let checked = check(&raft, &reader, &wanted, seen, lives).await;
+    let checked = check(&raft, &reader, &wanted, seen).await;
     raft.stop().await;
     checked?;
     match raft.stopped().await {
@@ -60,21 +56,15 @@ async fn open_and_check(data: &Path, acks: &Path, seen: &Path, lives: u64) -> Re
     }
 }
 
-async fn check(
-    raft: &Raft,
-    reader: &Reader,
-    wanted: &BTreeMap<u64, Ack>,
-    seen: &Path,
-    lives: u64,
-) -> Result<(), String> {
+async fn check(raft: &Raft, reader: &Reader, wanted: &BTreeMap<u64, Ack>, seen: &Path) -> Result<(), String> {
     raft.read_index().await.map_err(|error| error.to_string())?;
     for client in 0..CLIENTS {
-        check_client(reader, client, wanted.get(&client), lives)?;
+        check_client(reader, client, wanted.get(&client))?;
     }
     check_chain(reader, wanted.values().map(|ack| ack.revision).max().unwrap_or(0), seen)
 }
 
-fn check_client(reader: &Reader, client: u64, ack: Option<&Ack>, lives: u64) -> Result<(), String> {
+fn check_client(reader: &Reader, client: u64, ack: Option<&Ack>) -> Result<(), String> {
     let get = |at: usize| reader.get(&keys(client)[at]).map_err(|error| error.to_string());
     let (acked, acked_revision) = ack.map_or((0, 0), |ack| (ack.turn, ack.revision));
     let (Some(a), Some(b)) = (get(0)?, get(1)?) else {
@@ -91,7 +81,7 @@ fn check_client(reader: &Reader, client: u64, ack: Option<&Ack>, lives: u64) -> 
             turn_of(&b.value)
         ));
     }
-    if !(acked..=acked + lives).contains(&turn) {
+    if turn != acked && turn != acked + 1 {
         return Err(format!("client {client}: turn {acked} was acknowledged, {turn} is there"));
     }
     let revision_fits =
