@@ -108,6 +108,14 @@ fn translated_destinations_are_policed_once_and_where_they_leave() {
     world.node.apply(&[endpoint("eth0", "h1", ""), endpoint("eth1", "r1", "")].concat());
     parties.play("Q1, bare", "r1 → p0:32010 ✘, r1 → p1:32010 ✘, r1 → p0:32020 ✘, p0 → r1:32010 ✘");
     parties.play("Q1, forwarded", "p0 → r1:32020 ✔");
+    // Another tool may overwrite the whole mark between our two looks at a packet. Nothing opens, here and below.
+    let said = world.r1.namespace.shell(
+        "nft add chain ip foreign marks '{ type filter hook output priority 0; }'
+         nft add rule ip foreign marks meta mark set 1",
+    );
+    assert_eq!(said, "");
+    parties
+        .play("Q1, mark overwritten", "r1 → p0:32010 ✘, r1 → p1:32010 ✘, r1 → p0:32020 ✘, p0 → r1:32020 ✔");
 
     let allow = |port: u16| {
         let rule = format!("{{action: Allow, protocol: TCP, destination: {{ports: [{port}]}}}}");

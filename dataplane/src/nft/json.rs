@@ -5,11 +5,12 @@
 //! interval set of every table on the host first.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use ipnet::IpNet;
 use nftables::expr::{
-    BinaryOperation, CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, Range,
-    SetItem,
+    BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
+    PayloadField, Prefix, Range, SetItem,
 };
 use nftables::schema::{self, FlushObject, NfCmd, NfListObject};
 use nftables::stmt::{self, Operator, Statement};
@@ -224,6 +225,7 @@ fn statement(expr: &Expr) -> Statement<'static> {
             let left = and(ct("status"), text(script::ct_status(*status)));
             Statement::Match(stmt::Match { left, right: Expression::Number(0), op })
         }
+        Expr::Local { side, is } => compare(address_type(*side), *is, text("local")),
         Expr::CtDirection(direction) => {
             compare(ct("direction"), Is::In, text(script::ct_direction(*direction)))
         }
@@ -255,6 +257,15 @@ fn statement(expr: &Expr) -> Statement<'static> {
         Expr::Reject(reject) => Statement::Reject(Some(self::reject(*reject))),
         Expr::Verdict(verdict) => self::verdict(verdict),
     }
+}
+
+/// What kind of address the routing table says the packet's is.
+fn address_type(side: Side) -> Expression<'static> {
+    let flag = match side {
+        Side::Source => FibFlag::Saddr,
+        Side::Destination => FibFlag::Daddr,
+    };
+    Expression::Named(NamedExpression::Fib(Fib { result: FibResult::Type, flags: HashSet::from([flag]) }))
 }
 
 fn compare(left: Expression<'static>, is: Is, right: Expression<'static>) -> Statement<'static> {

@@ -424,6 +424,13 @@ pub enum Expr {
         /// The bit.
         status: CtStatus,
     },
+    /// `fib saddr type local`: the address is one of this host's own. A route lookup: about as dear as a set lookup.
+    Local {
+        /// Source or destination address.
+        side: Side,
+        /// One of ours or not.
+        is: Is,
+    },
     /// `ct direction original`.
     CtDirection(CtDirection),
     /// `meta mark & mask == value`.

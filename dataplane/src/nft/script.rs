@@ -166,6 +166,11 @@ fn expr(expr: &Expr) -> String {
             let compare = if *is == Is::In { "!=" } else { "==" };
             format!("ct status & {} {compare} 0", ct_status(*status))
         }
+        Expr::Local { side, is } => {
+            let address = if *side == Side::Source { "saddr" } else { "daddr" };
+            let compare = if *is == Is::In { "" } else { "!= " };
+            format!("fib {address} type {compare}local")
+        }
         Expr::CtDirection(direction) => format!("ct direction {}", ct_direction(*direction)),
         Expr::Mark { is, mask, value } => {
             let compare = if *is == Is::In { "==" } else { "!=" };

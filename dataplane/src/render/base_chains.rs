@@ -12,8 +12,9 @@
 //! of ours leaves it to them.
 //!
 //! A packet of this host whose destination was translated has no final outgoing interface yet in `output`. It is
-//! marked there, passed, and policed once, in `postrouting`. The mark and not `ct status` decides there, because
-//! forwarded packets of translated connections come by too.
+//! marked there, passed, and policed once, in `postrouting`. Forwarded packets of translated connections come by there
+//! too, so what is policed is what carries the mark or a source address of this host: either is enough, because another
+//! tool may have overwritten the mark in between, and a local process may send from an address that is not ours.
 
 use crate::nft::{Chain, ChainKind, CtStatus, Expr, Family, Hook, HookPoint, Is, Rule, Side};
 use crate::render::{Lane, Table, lanes, names};
@@ -76,9 +77,18 @@ fn defer_translated(table: &Table<'_>) -> Option<Rule> {
     table.polices().then(|| Rule::new("translated destination: policed after routing", exprs))
 }
 
-fn take_deferred(table: &Table<'_>) -> [Rule; 2] {
+fn take_deferred(table: &Table<'_>) -> [Rule; 3] {
     let bit = table.options.marks.dnat;
-    let other = vec![Expr::Mark { is: Is::In, mask: bit, value: 0 }, Expr::accept()];
+    let plain = vec![Expr::CtStatus { is: Is::NotIn, status: CtStatus::Dnat }, Expr::accept()];
+    let forwarded = vec![
+        Expr::Mark { is: Is::In, mask: bit, value: 0 },
+        Expr::Local { side: Side::Source, is: Is::NotIn },
+        Expr::accept(),
+    ];
     let clear = vec![Expr::SetMark { keep: !bit, set: 0 }];
-    [Rule::new("not deferred by output", other), Rule::new("the mark has done its work", clear)]
+    [
+        Rule::new("not translated: policed by output", plain),
+        Rule::new("forwarded: neither deferred by output nor from here", forwarded),
+        Rule::new("the mark has done its work", clear),
+    ]
 }

@@ -76,6 +76,9 @@ pub(crate) fn every_expression() -> Vec<Vec<Expr>> {
         for status in [CtStatus::Dnat, CtStatus::Snat] {
             rules.push(vec![Expr::CtStatus { is, status }]);
         }
+        for side in [Side::Source, Side::Destination] {
+            rules.push(vec![Expr::Local { side, is }]);
+        }
         rules.push(vec![Expr::L4Proto { is, protocols: vec![6] }]);
         rules.push(vec![Expr::L4Proto { is, protocols: vec![6, 17, 253] }]);
         rules.push(vec![Expr::Mark { is, mask: 0x1000_0000, value: 0x1000_0000 }]);
@@ -143,6 +146,7 @@ pub(crate) fn name_every_variant(expr: &Expr) -> &'static str {
         Expr::IcmpTypeCode { .. } => "icmp type and code",
         Expr::CtState(_) => "ct state",
         Expr::CtStatus { .. } => "ct status",
+        Expr::Local { .. } => "local address",
         Expr::CtDirection(_) => "ct direction",
         Expr::Mark { .. } => "mark",
         Expr::SetMark { .. } => "set mark",
@@ -156,7 +160,7 @@ pub(crate) fn name_every_variant(expr: &Expr) -> &'static str {
 }
 
 /// How many there are above.
-pub(crate) const VARIANTS: usize = 22;
+pub(crate) const VARIANTS: usize = 23;
 
 /// A table with every kind of everything.
 pub(crate) fn everything() -> Ruleset {
