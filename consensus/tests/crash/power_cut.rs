@@ -83,18 +83,23 @@ fn clone(from: &Path, to: &Path) {
     copied.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// SIGSTOP, and until it took effect, which is a moment after it was sent.
+/// SIGSTOP, and until it took effect in every thread: one may be in the middle of a system call that must end first.
 fn freeze(writer: &Writer) {
     let pid = writer.pid();
     kill_process(pid, Signal::STOP).expect("freeze the writer");
+    let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
     for _ in 0..10_000 {
-        let stat =
-            fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).expect("the writer's state");
-        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
-        if state == Some('T') {
+        let threads = fs::read_dir(&tasks).expect("the writer's threads");
+        if threads.map(|thread| thread.expect("a thread").path()).all(|thread| is_stopped(&thread)) {
             return;
         }
         thread::sleep(Duration::from_millis(1));
     }
     panic!("the writer does not stop");
+}
+
+/// Whether a thread is stopped, or has ended.
+fn is_stopped(thread: &Path) -> bool {
+    let Ok(stat) = fs::read_to_string(thread.join("stat")) else { return true };
+    stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()) == Some('T')
 }
