@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use appliance_resources::validate::name;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::settings::{self, FileError, Layers, SETTINGS, Source, Sourced};
@@ -20,7 +21,7 @@ const WORKER_THREADS_MAX: usize = 64;
 /// Every name and address of this node goes into its certificate; a list longer than this is a mistake.
 const ADVERTISE_ADDRESSES_MAX: usize = 16;
 
-/// The longest DNS name, and the longest node name.
+/// The longest DNS name.
 const NAME_BYTES_MAX: usize = 253;
 
 /// How this node is to run.
@@ -221,18 +222,9 @@ fn parse_join(text: &str) -> Result<JoinTarget, String> {
     Ok(JoinTarget { host, port })
 }
 
-/// A name is taken as it stands; only what could never be the name of a resource is refused.
+/// A name is taken as it stands, so it must be one that `spec.node` of an endpoint can hold.
 pub(crate) fn parse_node_name(text: &str) -> Result<String, String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let fits = text.len() <= NAME_BYTES_MAX && text.chars().all(legal);
-    if fits && edge(text.chars().next()) && edge(text.chars().next_back()) {
-        return Ok(text.to_owned());
-    }
-    Err(format!(
-        "must be letters, digits, '.', '_' and '-', begin and end with a letter or digit, and have at most \
-         {NAME_BYTES_MAX} characters"
-    ))
+    name::subdomain(text).map(|()| text.to_owned())
 }
 
 fn parse_switch(text: &str) -> Result<bool, String> {
@@ -353,8 +345,8 @@ mod tests {
             ("api-listen", "6443", "must be an IP address and a port"),
             ("api-listen", "localhost:6443", "must be an IP address and a port"),
             ("join", "10.0.0.1", "its API port"),
-            ("node-name", "-x", "begin and end"),
-            ("node-name", "a/b", "letters, digits"),
+            ("node-name", "-x", "lower case"),
+            ("node-name", "My-Host", "lower case"),
             ("no-enforce", "maybe", "true or false"),
             ("worker-threads", "0", "1 to 64"),
             ("log-level", "loud=very", "must be error, warn"),
@@ -369,8 +361,8 @@ mod tests {
 
     #[test]
     fn a_configured_node_name_is_taken_as_it_stands() {
-        let config = with(&[("node-name", "Web_01.Example")]).expect("valid");
-        assert_eq!(config.node_name, Some(("Web_01.Example".to_owned(), Source::Flag)));
+        let config = with(&[("node-name", "web-01.example")]).expect("valid");
+        assert_eq!(config.node_name, Some(("web-01.example".to_owned(), Source::Flag)));
     }
 
     #[test]

@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn the_first_start_takes_a_configured_name_as_it_stands() {
-        let (identity, source) = settle(None, wanted(Some(&named("Web_1")), None)).expect("forms");
-        assert_eq!(identity.node_name, "Web_1");
+        let (identity, source) = settle(None, wanted(Some(&named("web-1.rack")), None)).expect("forms");
+        assert_eq!(identity.node_name, "web-1.rack");
         assert_eq!(source.to_string(), "the command line");
     }
 
