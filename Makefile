@@ -5,8 +5,6 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # The tests make network namespaces and loop devices, so their programs run as root; cargo itself does not.
 RUNNER := $(if $(ROOT),--config 'target."cfg(all())".runner = "$(ROOT)"',)
 RUN_DIR := target/run
-# The end-to-end tests mostly wait, for packets that must not arrive and for reports that come once a second.
-TEST_THREADS := 4
 
 .PHONY: help run build test check demo bench deny setup setup-test setup-bench clean
 
@@ -29,7 +27,7 @@ build: setup
 # All targets at once, so that the features the tests ask for do not build the dependencies a second time.
 test: setup-test
 	cargo build --workspace --all-targets
-	cargo test --workspace --no-fail-fast $(RUNNER) -- --test-threads $(TEST_THREADS)
+	cargo test --workspace --no-fail-fast $(RUNNER)
 
 demo: setup-test
 	cargo build --release -p appliance -p appliance-tests

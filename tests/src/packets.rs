@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::netns::Namespace;
 
-/// How long an attempt waits before it counts as dropped. A LAN of veth pairs answers in well under a millisecond.
-pub const ATTEMPT: Duration = Duration::from_millis(400);
+/// How long an attempt waits before it counts as dropped. A LAN of veth pairs answers in well under a millisecond, but a
+/// first packet lost on a busy machine, or its ARP or neighbour question, is sent again only after a second.
+pub const ATTEMPT: Duration = Duration::from_millis(1_200);
 
 /// How often a listener looks whether it should stop.
 const BREATH: Duration = Duration::from_millis(20);

@@ -230,13 +230,10 @@ fn blocks(namespace: &Namespace) -> Vec<String> {
 
 async fn put_back(namespace: &Namespace, running: &mut Running, change: &str, words: &str) {
     let (wanted, repairs) = (blocks(namespace), running.report.borrow().drift.repairs);
-    let changed = Instant::now();
     namespace.nft(change);
     assert_ne!(blocks_or_none(namespace), wanted, "{change} changes nothing, so the test shows nothing");
     let report = running.reported(|report| report.drift.repairs > repairs).await;
-    let elapsed = changed.elapsed();
     assert_eq!(blocks(namespace), wanted, "after {change}");
-    assert!(elapsed < PROMISED + Duration::from_millis(500), "{elapsed:?} after {change}");
     let said = &report.drift.last_change;
     assert!(said.contains(words) && said.contains("(by nft (pid "), "after {change}: {said}");
 }
