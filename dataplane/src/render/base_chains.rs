@@ -24,6 +24,9 @@ const FILTER: i32 = -5;
 /// Before everybody else who changes marks at the standard priority -150, and before source translation.
 const MANGLE: i32 = -155;
 
+/// Where packets go whose destination was translated.
+const TRANSLATED: &str = "translated";
+
 /// Adds the base chains.
 pub(crate) fn render(table: &mut Table<'_>) {
     let input = ipv6_passes(table).into_iter().chain(dispatch(table, Lane::In)).collect();
@@ -34,9 +37,15 @@ pub(crate) fn render(table: &mut Table<'_>) {
         .collect();
     let translated =
         if lanes(&table.structure.settings).contains(&Lane::OutDnat) { Lane::OutDnat } else { Lane::Out };
-    let postrouting = take_deferred(table).into_iter().chain(dispatch(table, translated)).collect();
+    let translated = take_deferred(table).into_iter().chain(dispatch(table, translated)).collect();
+    // A test for the bit, never for its absence: a packet without a connection (neighbour discovery) matches neither.
+    let postrouting = vec![Rule::new(
+        "translated destination: output left it to us",
+        vec![Expr::CtStatus { is: Is::In, status: CtStatus::Dnat }, Expr::goto(TRANSLATED)],
+    )];
     table.add_chain("input", Chain::base(hook(HookPoint::Input, FILTER), input));
     table.add_chain("output", Chain::base(hook(HookPoint::Output, FILTER), output));
+    table.add_chain(TRANSLATED, Chain::new(translated));
     table.add_chain("postrouting", Chain::base(hook(HookPoint::Postrouting, MANGLE), postrouting));
 }
 
@@ -77,9 +86,8 @@ fn defer_translated(table: &Table<'_>) -> Option<Rule> {
     table.polices().then(|| Rule::new("translated destination: policed after routing", exprs))
 }
 
-fn take_deferred(table: &Table<'_>) -> [Rule; 3] {
+fn take_deferred(table: &Table<'_>) -> [Rule; 2] {
     let bit = table.options.marks.dnat;
-    let plain = vec![Expr::CtStatus { is: Is::NotIn, status: CtStatus::Dnat }, Expr::accept()];
     let forwarded = vec![
         Expr::Mark { is: Is::In, mask: bit, value: 0 },
         Expr::Local { side: Side::Source, is: Is::NotIn },
@@ -87,7 +95,6 @@ fn take_deferred(table: &Table<'_>) -> [Rule; 3] {
     ];
     let clear = vec![Expr::SetMark { keep: !bit, set: 0 }];
     [
-        Rule::new("not translated: policed by output", plain),
         Rule::new("forwarded: neither deferred by output nor from here", forwarded),
         Rule::new("the mark has done its work", clear),
     ]
