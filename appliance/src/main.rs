@@ -8,6 +8,7 @@ mod args;
 mod author;
 mod authority;
 mod bootstrap;
+mod cluster;
 mod compactor;
 mod config;
 mod connection;
