@@ -16,6 +16,7 @@ use crate::{
     index::Index,
     key::Key,
     outcome::{Outcome, Reply},
+    purging::Superseded,
     record::Record,
     requests::Requests,
     revision::Revision,
@@ -37,13 +38,6 @@ impl Current {
         let Record { create_revision, version, .. } = self.record;
         Counters { create_revision, at: self.at, version }
     }
-}
-
-/// An entry that is current no longer: once history before `by` is given up, nobody needs `what`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Superseded {
-    pub(crate) by: Revision,
-    pub(crate) what: Location,
 }
 
 /// What applying a batch will change, gathered command by command.

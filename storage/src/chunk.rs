@@ -93,6 +93,11 @@ fn seal(key: Vec<u8>, chunk: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (key, value)
 }
 
+/// Whether a row is one of ours, unharmed.
+pub(crate) fn check(key: &[u8], value: &[u8]) -> Result<(), String> {
+    open(key, value).map(|_| ())
+}
+
 fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], String> {
     let [format, sum @ ..] = value else { return Err(format!("row {} is empty", key.escape_ascii())) };
     let Some((sum, chunk)) = sum.split_first_chunk::<4>() else {

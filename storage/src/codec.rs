@@ -94,13 +94,13 @@ mod tests {
     use crate::{
         chain::ChainHash,
         command::{Author, Command, Compare, Op, RequestId},
+        frames::{self, Frame, FrameReader},
         history::{self, Entry, First, Head, Location, Written},
         key::Key,
         outcome::{Outcome, Reply},
         record::Record,
         requests::Requests,
         revision::Revision,
-        snapshot,
         state::State,
     };
 
@@ -170,7 +170,7 @@ mod tests {
         let state =
             State { applied: 1, compacted: Revision(3), chain: ChainHash([0xcc; 32]), ..State::empty() };
         let snapshot =
-            snapshot::Head { cluster: Some(crate::options::ClusterId([1; 16])), state: state.clone() };
+            frames::Head { cluster: Some(crate::options::ClusterId([1; 16])), state: state.clone() };
         let mut requests = Requests::default();
         requests.remember(4, &command(), &succeeded);
         let pack = requests.seal().remove(0);
@@ -238,7 +238,9 @@ mod tests {
         );
         let _ =
             (decode::<State>(Kind::State, bytes), Requests::default().load(bytes), Location::parse(bytes));
-        let _ = snapshot::verify(&mut std::io::Cursor::new(bytes));
+        if let Ok((mut frames, _)) = FrameReader::new(bytes) {
+            while let Ok(Frame::Row { .. }) = frames.next() {}
+        }
         let _ = crate::chunk::Joined::start(b"key", bytes).map(crate::chunk::Joined::finish);
     }
 

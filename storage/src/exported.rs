@@ -10,7 +10,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{durable::write_atomically, error::SnapshotError};
+use crate::{
+    durable::{sync_directory, write_atomically},
+    error::SnapshotError,
+};
 
 /// Two, so that one may be damaged. Each costs the disk the whole state.
 const SNAPSHOTS_KEPT: usize = 2;
@@ -60,6 +63,34 @@ impl Exported {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(applied);
         write_atomically(&path, write)?;
+        self.keep(applied);
+        Ok(path)
+    }
+
+    /// Takes in a whole and durable snapshot file from elsewhere, under its own name and without copying it.
+    pub(crate) fn adopt(&self, applied: u64, file: &Path) -> io::Result<()> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(applied);
+        match fs::hard_link(file, &path) {
+            // What is there under that name is of the same entry.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => sync_directory(&self.directory)?,
+        }
+        self.keep(applied);
+        Ok(())
+    }
+
+    /// Forgets a file that turned out to be damaged, so that the log is not cut in trust of it.
+    pub(crate) fn discard(&self, applied: u64) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|other| *other != applied);
+        let path = self.path(applied);
+        // Kept under another name for whoever wants to know; if that fails it is only found damaged again.
+        let _ = fs::rename(&path, path.with_extension("damaged"));
+    }
+
+    /// Counts a file in, and removes what is beyond the number kept.
+    fn keep(&self, applied: u64) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if !kept.contains(&applied) {
             kept.push(applied);
@@ -70,16 +101,6 @@ impl Exported {
             let oldest = kept.remove(0);
             let _ = fs::remove_file(self.path(oldest));
         }
-        Ok(path)
-    }
-
-    /// Forgets a file that turned out to be damaged, so that the log is not cut in trust of it.
-    pub(crate) fn discard(&self, applied: u64) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|other| *other != applied);
-        let path = self.path(applied);
-        // Kept under another name for whoever wants to know; if that fails it is only found damaged again.
-        let _ = fs::rename(&path, path.with_extension("damaged"));
     }
 
     fn path(&self, applied: u64) -> PathBuf {

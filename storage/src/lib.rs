@@ -74,7 +74,7 @@
 //! * Can any two members differ after the same log? Look for configuration in `apply`: there is none, and bounds that
 //!   decide outcomes ([`TXN_OPS_MAX`], [`REPLIES_BYTES_MAX`], the request window's) are constants of the format.
 //! * Can a reader see half of a batch? The index changes under one lock, and rows are never overwritten.
-//! * Can a row be removed that somebody is about to read? See `Hold` and the gate in `reader`.
+//! * Can a row be removed that somebody is about to read? See `holds`, `purging` and the gate in `reader`.
 //! * Can damage pass for health? A whole earlier state can, and sled answers most damage to its tail with one. If it is
 //!   behind the newest export, `open` heals it; if it is not, the log still has everything after it, since the log is
 //!   never cut beyond an export. `consensus` should still compare [`Store::applied_index`] with its first entry.
@@ -90,14 +90,18 @@ mod durable;
 mod error;
 mod event;
 mod exported;
+mod frames;
 mod history;
+mod holds;
 mod hub;
 mod index;
+mod inspect;
 mod key;
 mod load;
 mod open;
 mod options;
 mod outcome;
+mod purging;
 mod reader;
 mod record;
 mod requests;
@@ -117,6 +121,7 @@ pub use command::{
 };
 pub use error::{Fatal, OpenError, SnapshotError};
 pub use event::Event;
+pub use inspect::{SnapshotInfo, inspect, inspect_head};
 pub use key::{KEY_BYTES_MAX, Key};
 pub use open::Healed;
 pub use options::{ClusterId, HistoryBounds, StoreOptions};

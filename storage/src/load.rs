@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 
 use crate::{
-    apply::Superseded,
     chain::ChainHash,
     chunk::{self, Joined},
     codec::{self, FORMAT, Kind},
@@ -18,6 +17,7 @@ use crate::{
     index::Index,
     key::Key,
     options::ClusterId,
+    purging::Superseded,
     requests::{PACK_KEY, Requests},
     revision::Revision,
     state::{Fingerprint, STATE_KEY, State},
@@ -153,35 +153,59 @@ fn for_each_blob<E: From<Fatal> + From<String>>(
     prefix: &[u8],
     mut each: impl FnMut(&[u8], Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut open: Option<(Vec<u8>, Joined)> = None;
+    let mut blobs = Blobs::default();
     db.scan::<E>(tree, prefix, |key, value| {
         if !key.starts_with(prefix) {
             return Ok(false);
         }
-        let (first, joined) = match open.take() {
+        if let Some((first, blob)) = blobs.push(key, value)? {
+            each(&first, blob)?;
+        }
+        Ok(true)
+    })?;
+    Ok(blobs.end()?)
+}
+
+/// Rows in key order, put together to whole blobs.
+#[derive(Default)]
+pub(crate) struct Blobs {
+    open: Option<(Vec<u8>, Joined)>,
+}
+
+impl Blobs {
+    /// Takes the next row; answers a blob, and the key of its first row, once it is whole.
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, String> {
+        let (first, joined) = match self.open.take() {
             None => (key.to_vec(), Joined::start(key, value)?),
             Some((first, joined)) => {
-                let expected = chunk::part_key(&first[..first.len() - 2], joined.parts());
+                let prefix = &first[..first.len().saturating_sub(2)];
+                let expected = chunk::part_key(prefix, joined.parts());
                 if key != expected {
-                    return Err(format!("row {} is missing", expected.escape_ascii()).into());
+                    return Err(format!("row {} is missing", expected.escape_ascii()));
                 }
                 (first, joined.push(key, value)?)
             }
         };
         match joined.finish() {
-            Ok(blob) => each(&first, blob)?,
-            Err((_, joined)) => open = Some((first, joined)),
+            Ok(blob) => Ok(Some((first, blob))),
+            Err((_, joined)) => {
+                self.open = Some((first, joined));
+                Ok(None)
+            }
         }
-        Ok(true)
-    })?;
-    match open {
-        None => Ok(()),
-        Some((first, _)) => Err(format!("the rest of row {} is missing", first.escape_ascii()).into()),
+    }
+
+    /// Whether the last blob was whole.
+    pub(crate) fn end(self) -> Result<(), String> {
+        match self.open {
+            None => Ok(()),
+            Some((first, _)) => Err(format!("the rest of row {} is missing", first.escape_ascii())),
+        }
     }
 }
 
 /// The walk over `rev`.
-struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     state: &'a State,
     index: Index,
     superseded: VecDeque<Superseded>,
@@ -200,7 +224,7 @@ struct OpenRevision {
 }
 
 impl<'a> Scan<'a> {
-    fn new(state: &'a State, cache_bytes: usize) -> Scan<'a> {
+    pub(crate) fn new(state: &'a State, cache_bytes: usize) -> Scan<'a> {
         Scan {
             state,
             index: Index::new(cache_bytes),
@@ -211,7 +235,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn on_blob(&mut self, key: &[u8], blob: Vec<u8>) -> Result<(), String> {
+    /// Takes the next whole blob, with the key of its first row.
+    pub(crate) fn on_blob(&mut self, key: &[u8], blob: Vec<u8>) -> Result<(), String> {
         let (at, part) = Location::parse(key)?;
         if part != 0 {
             return Err(format!("revision {} entry {} begins with part {part}", at.revision, at.sub));
@@ -277,7 +302,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Index, VecDeque<Superseded>), String> {
+    /// What all of it comes to, every check passed.
+    pub(crate) fn finish(mut self) -> Result<(Index, VecDeque<Superseded>), String> {
         self.close_revision()?;
         if self.expected != self.state.revision.next() {
             let reached = self.expected.previous();

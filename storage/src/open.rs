@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::BufReader,
+    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,9 +16,11 @@ use crate::{
     codec::FORMAT,
     db::Db,
     directory::{Current, Directory, open_error},
-    durable::sync_files,
+    durable::{sync_directory, sync_files},
     error::{Fatal, OpenError, SnapshotError},
     exported::Exported,
+    frames::{FrameReader, Head},
+    inspect,
     load::{Expect, LoadError, Loaded, load},
     options::StoreOptions,
     snapshot,
@@ -131,9 +133,7 @@ impl Site<'_> {
     }
 
     fn rebuild(&self, file: &Path) -> Result<(Db, Loaded), SnapshotError> {
-        let reading = |error| SnapshotError::Io { what: format!("read {}", file.display()), error };
-        let mut stream = BufReader::new(File::open(file).map_err(reading)?);
-        build(&self.directory, &mut stream, self.options)
+        build(&self.directory, inspect::open(file)?, self.options, 0)
     }
 
     fn open_database(&self, path: &Path, expect: Expect) -> Result<(Db, Loaded), LoadError> {
@@ -191,14 +191,15 @@ impl Site<'_> {
     }
 }
 
-/// Builds a new database from a snapshot, checks it as any other, and puts it in use. On an error what was in use
-/// still is.
-pub(crate) fn build<R: std::io::Read + std::io::Seek>(
+/// Builds a new database from a snapshot that must reach at least entry `applied`, checks it as any other, and puts it in
+/// use. On an error what was in use still is.
+pub(crate) fn build<R: Read>(
     directory: &Directory,
-    stream: &mut R,
+    stream: R,
     options: &StoreOptions,
+    applied: u64,
 ) -> Result<(Db, Loaded), SnapshotError> {
-    let head = snapshot::verify(stream)?;
+    let (frames, head) = FrameReader::new(stream)?;
     if let (Some(found), Some(expected)) = (head.cluster, options.cluster)
         && found != expected
     {
@@ -207,25 +208,31 @@ pub(crate) fn build<R: std::io::Read + std::io::Seek>(
             expected: expected.to_string(),
         });
     }
+    if head.state.applied < applied {
+        return Err(SnapshotError::Older { found: head.state.applied, applied });
+    }
     let path = directory.next_database()?;
-    let built = build_in(&path, directory.lock(), stream, options);
+    let built = build_in(&path, directory.lock(), frames, &head, options);
     if built.is_err() {
         // Half a database is of no use to anyone; if it stays, the next start removes it.
         let _ = fs::remove_dir_all(&path);
     }
     let built = built?;
+    // Its name first, or a power cut could leave a CURRENT that names nothing.
+    sync_directory(directory.path())?;
     directory.make_current(&path)?;
     Ok(built)
 }
 
-fn build_in<R: std::io::Read>(
+fn build_in<R: Read>(
     path: &Path,
     lock: Arc<File>,
-    stream: &mut R,
+    frames: FrameReader<R>,
+    head: &Head,
     options: &StoreOptions,
 ) -> Result<(Db, Loaded), SnapshotError> {
     let db = Db::open(path, options.sled_cache_bytes, lock)?;
-    snapshot::fill(&db, stream)?;
+    snapshot::fill(&db, frames, head)?;
     let loaded = match load(&db, Expect::Store, options.cluster, options.value_cache_bytes) {
         Ok(loaded) => loaded,
         Err(LoadError::Fatal(Fatal::Damaged(text))) => return Err(SnapshotError::Damaged(text)),

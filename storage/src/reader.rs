@@ -1,7 +1,7 @@
 //! Reader: the read side, cheap to clone and used from any thread.
 //!
 //! What a reader sees is a state between two batches, whole. It holds the lock only to look into the index; bytes that
-//! are not in memory are read from sled afterwards, while a `Hold` keeps purging away from them.
+//! are not in memory are read from sled afterwards, while a hold keeps purging away from them.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -12,6 +12,7 @@ use crate::{
     error::Fatal,
     event::Change,
     history::{First, read_change, read_first, read_record},
+    holds::{Hold, Holds},
     hub::WatchHub,
     index::{Index, Slot},
     key::Key,
@@ -23,35 +24,23 @@ use crate::{
     watch::{Compacted, Watcher},
 };
 
-/// While one exists, nothing is purged: whoever holds it may read every entry that was current or retained when it was
-/// taken. One taken during a purge is in nobody's way: what goes then was neither any more.
-#[derive(Clone, Debug)]
-pub(crate) struct Hold {
-    _held: Arc<()>,
-}
-
 /// What the owner writes and readers read, under one lock.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) db: Arc<Db>,
     pub(crate) state: State,
     pub(crate) index: Index,
-    held: Arc<()>,
+    pub(crate) holds: Arc<Holds>,
 }
 
 impl Core {
     pub(crate) fn new(db: Arc<Db>, state: State, index: Index) -> Core {
-        Core { db, state, index, held: Arc::new(()) }
+        Core { db, state, index, holds: Arc::default() }
     }
 
-    /// Keeps purging away.
+    /// Keeps purging away from what is current or retained now.
     pub(crate) fn hold(&self) -> Hold {
-        Hold { _held: self.held.clone() }
-    }
-
-    /// Whether anyone keeps purging away.
-    pub(crate) fn is_held(&self) -> bool {
-        Arc::strong_count(&self.held) > 1
+        self.holds.read(self.state.compacted)
     }
 }
 
@@ -193,6 +182,16 @@ impl Reader {
     pub fn chain_at(&self, revision: Revision) -> Result<Option<ChainHead>, Fatal> {
         if revision == Revision::FIRST {
             return Ok(Some(ChainHead { revision, hash: ChainHash::GENESIS }));
+        }
+        {
+            // The newest link, and the one the retained history begins with, need no row of theirs.
+            let state = &self.shared.read().state;
+            if revision == state.revision {
+                return Ok(Some(state.head()));
+            }
+            if revision == state.first_retained().previous() {
+                return Ok(Some(ChainHead { revision, hash: state.base }));
+            }
         }
         Ok(self.first(revision)?.map(|first| ChainHead { revision, hash: first.chain }))
     }

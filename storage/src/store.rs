@@ -5,27 +5,29 @@
 //! and from then on every one does.
 
 use std::{
-    collections::VecDeque,
-    io::Cursor,
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
-    apply::{Batch, Superseded},
+    apply::Batch,
     command::Command,
     directory::Directory,
     error::{Fatal, OpenError, SnapshotError},
     exported::Exported,
-    history::{self, Location},
+    frames::Head,
+    history,
     hub::{Progress, WatchHub},
+    inspect,
     load::Loaded,
     open::{self, Healed, Opened},
     options::{ClusterId, StoreOptions},
     outcome::Outcome,
+    purging::Purging,
     reader::{Core, Reader, Shared},
     requests::Requests,
-    snapshot::{Head, Snapshot},
+    snapshot::Snapshot,
     state::State,
 };
 
@@ -40,9 +42,8 @@ const PURGED_PER_BATCH: usize = 4;
 pub struct Store {
     shared: Arc<Shared>,
     requests: Requests,
-    /// What compaction may remove, in the order it was superseded. An entry is removed before the deletion that
-    /// superseded it, so that no crash can bring a deleted record back.
-    superseded: VecDeque<Superseded>,
+    /// What compaction may remove.
+    purging: Purging,
     directory: Directory,
     exported: Arc<Exported>,
     options: StoreOptions,
@@ -63,7 +64,8 @@ impl Store {
         let durable = 0;
         let core = Core::new(db, state, index);
         let shared = Arc::new(Shared::new(core, hub, options.history, options.watch_lag_revisions));
-        Ok(Store { shared, requests, superseded, directory, exported, options, cluster, durable, healed })
+        let purging = Purging::new(superseded);
+        Ok(Store { shared, requests, purging, directory, exported, options, cluster, durable, healed })
     }
 
     /// What `open` had to heal, if anything.
@@ -99,7 +101,8 @@ impl Store {
     fn commit(&mut self, batch: &[(u64, Option<Command>)]) -> Result<Vec<Outcome>, Fatal> {
         let core = self.shared.read();
         // In the same transaction, because each costs sled two writes of its own whatever its size.
-        let purged = purgeable(&core, &self.superseded, PURGED_PER_BATCH + 2 * batch.len());
+        let most = PURGED_PER_BATCH + 2 * batch.len();
+        let purged = self.purging.take(core.state.compacted, core.holds.pins(), most);
         let removal = history::removal(&core.db, &purged)?;
         let mut work = Batch::new(&core.db, &core.index, &core.state, &mut self.requests);
         let outcomes: Result<Vec<Outcome>, Fatal> =
@@ -123,8 +126,7 @@ impl Store {
             }
             core.state = state;
         }
-        self.superseded.drain(..purged.len());
-        self.superseded.extend(superseded);
+        self.purging.extend(superseded);
         self.shared.hub.publish(applied, changes);
         Ok(outcomes)
     }
@@ -137,12 +139,12 @@ impl Store {
 
     fn purge_some(&mut self) -> Result<bool, Fatal> {
         let core = self.shared.read();
-        let purged = purgeable(&core, &self.superseded, PURGED_WHEN_IDLE);
+        let compacted = core.state.compacted;
+        let purged = self.purging.take(compacted, core.holds.pins(), PURGED_WHEN_IDLE);
         if !purged.is_empty() {
             self.shared.commit(&core.db, &history::removal(&core.db, &purged)?, true)?;
-            self.superseded.drain(..purged.len());
         }
-        Ok(is_due(&core, self.superseded.front()))
+        Ok(self.purging.is_due(compacted, core.holds.pins()))
     }
 
     /// Makes everything applied so far durable; answers the last log entry for which that now holds.
@@ -166,7 +168,8 @@ impl Store {
     pub fn snapshot(&self) -> Result<Snapshot, Fatal> {
         let core = self.shared.read();
         let head = Head { cluster: self.cluster, state: core.state.clone() };
-        Snapshot::new(core.db.clone(), core.hold(), head, self.exported.clone())
+        let hold = core.holds.snapshot(core.state.revision);
+        Snapshot::new(core.db.clone(), hold, head, self.exported.clone())
     }
 
     /// Writes a snapshot file into `<dir>/snapshots`, durably, where the newest two are kept.
@@ -174,20 +177,31 @@ impl Store {
         self.snapshot()?.export()
     }
 
-    /// Replaces the whole state by that of a snapshot. It is built beside what is there and checked; then one rename
-    /// puts it in use. On an error nothing has changed.
-    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
-        let head = crate::snapshot::verify(&mut Cursor::new(snapshot))?;
-        let (found, applied) = (head.state.applied, self.applied_index());
-        if found < applied {
-            return Err(SnapshotError::Older { found, applied });
+    /// Replaces the whole state by that of a snapshot file, durably. It is built beside what is there, row by row, and
+    /// checked; then one rename puts it in use. On an error nothing has changed, and a crash at any point leaves the
+    /// old state or the new one. The file becomes one of the store's own exports where it can be linked there, so it
+    /// must not be written to afterwards; it may be removed.
+    pub fn restore_from(&mut self, file: &Path) -> Result<(), SnapshotError> {
+        self.take_over(inspect::open(file)?)?;
+        // With it a lone member heals; without it only the log's cut waits for other exports.
+        if let Err(error) = self.exported.adopt(self.applied_index(), file) {
+            tracing::info!(%error, "the restored snapshot is not kept as an export");
         }
+        Ok(())
+    }
+
+    /// `restore_from` for bytes that are in memory. Goes once consensus hands over files.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
+        self.take_over(snapshot)
+    }
+
+    fn take_over(&mut self, stream: impl Read) -> Result<(), SnapshotError> {
         let options = StoreOptions { cluster: self.options.cluster.or(self.cluster), ..self.options.clone() };
-        let (db, loaded) = open::build(&self.directory, &mut Cursor::new(snapshot), &options)?;
+        let (db, loaded) = open::build(&self.directory, stream, &options, self.applied_index())?;
         let Loaded { cluster, state, index, requests, superseded } = loaded;
         let progress = progress(&state);
         *self.shared.write() = Core::new(Arc::new(db), state, index);
-        (self.requests, self.superseded, self.cluster) = (requests, superseded, cluster);
+        (self.requests, self.purging, self.cluster) = (requests, Purging::new(superseded), cluster);
         self.durable = progress.applied;
         self.shared.hub.reset(progress);
         Ok(())
@@ -198,19 +212,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shared.hub.stop();
     }
-}
-
-/// What may be removed now: superseded before the first revision kept, and nobody reading.
-fn purgeable(core: &Core, superseded: &VecDeque<Superseded>, most: usize) -> Vec<Location> {
-    if core.is_held() {
-        return Vec::new();
-    }
-    let due = superseded.iter().take(most).take_while(|next| is_due(core, Some(next)));
-    due.map(|next| next.what).collect()
-}
-
-fn is_due(core: &Core, next: Option<&Superseded>) -> bool {
-    next.is_some_and(|next| next.by < core.state.compacted)
 }
 
 fn progress(state: &State) -> Progress {

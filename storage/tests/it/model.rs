@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use appliance_storage::{Command, Compare, Key, Op, Revision, Store};
 use proptest::prelude::*;
 
-use crate::support::{Fixture, now, show_event, show_outcome, show_record, txn};
+use crate::support::{Fixture, now, restore, show_event, show_outcome, show_record, txn};
 
 /// What the store should be: current records, and every event as text.
 #[derive(Clone, Default)]
@@ -195,7 +195,7 @@ fn carry_on_elsewhere(fixture: &mut Fixture) {
     fixture.close();
     fixture.dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(fixture.dir.path(), fixture.options.clone()).unwrap();
-    store.restore(&snapshot).unwrap();
+    restore(&mut store, &snapshot).unwrap();
     assert_eq!((store.applied_index(), store.reader().chain()), (fixture.index, chain));
     fixture.store = Some(store);
 }

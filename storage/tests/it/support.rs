@@ -10,7 +10,7 @@ use std::{
 
 use appliance_storage::{
     Author, Command, Compare, Event, HistoryBounds, Key, Op, Outcome, Reader, Record, Reply, RequestId,
-    Store, StoreOptions,
+    SnapshotError, Store, StoreOptions,
 };
 
 /// A store that numbers its own log entries.
@@ -83,6 +83,13 @@ pub(crate) fn options() -> StoreOptions {
         history: HistoryBounds { age: Duration::ZERO, revisions: 10, revisions_max: 1_000 },
         ..StoreOptions::default()
     }
+}
+
+/// Restores from a file that holds these bytes and is gone afterwards, as one that a peer sent.
+pub(crate) fn restore(store: &mut Store, snapshot: &[u8]) -> Result<(), SnapshotError> {
+    let received = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(received.path(), snapshot).unwrap();
+    store.restore_from(received.path())
 }
 
 pub(crate) fn txn(compare: Vec<Compare>, then: Vec<Op>, otherwise: Vec<Op>) -> Command {
