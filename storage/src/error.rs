@@ -6,6 +6,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::revision::Revision;
+
 /// The store can not go on. Kept as text, because it is told many times and outlives what caused it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
@@ -119,6 +121,9 @@ pub enum SnapshotError {
         /// The last entry applied here.
         applied: u64,
     },
+    /// There are no revisions as far as the leap goes.
+    #[error("revision {0} can not leap by {1}")]
+    Revision(Revision, u64),
     /// The file or stream could not be read or written.
     #[error("{what}: {error}")]
     Io {

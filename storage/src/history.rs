@@ -116,6 +116,11 @@ impl First {
         [&length, head_bytes, &chain.0, entry_bytes].concat()
     }
 
+    /// The blob without the entry, for others of the revision live on.
+    pub(crate) fn without_entry(&self) -> Vec<u8> {
+        First::encode(&self.head_bytes, self.chain, &[])
+    }
+
     /// Reads the blob of sub 0.
     pub(crate) fn decode(blob: &[u8]) -> Result<First, String> {
         let short = || "head of a revision is too short".to_owned();
@@ -244,8 +249,7 @@ fn removal_from(db: &Db, revision: Revision, first: &First, subs: &BTreeSet<u32>
     } else if subs.contains(&0) {
         // Others of the revision live on, and their author with them.
         rows.extend(removed(head, first.length));
-        let emptied = First::encode(&first.head_bytes, first.chain, &[]);
-        rows.extend(chunk::split(&head.prefix(), &emptied).into_iter().map(rev_row));
+        rows.extend(chunk::split(&head.prefix(), &first.without_entry()).into_iter().map(rev_row));
     }
     Ok(rows)
 }

@@ -166,6 +166,9 @@ fn for_each_blob<E: From<Fatal> + From<String>>(
     Ok(blobs.end()?)
 }
 
+/// A whole blob behind the key of its first row.
+type Blob = (Vec<u8>, Vec<u8>);
+
 /// Rows in key order, put together to whole blobs.
 #[derive(Default)]
 pub(crate) struct Blobs {
@@ -174,7 +177,7 @@ pub(crate) struct Blobs {
 
 impl Blobs {
     /// Takes the next row; answers a blob, and the key of its first row, once it is whole.
-    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, String> {
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Blob>, String> {
         let (first, joined) = match self.open.take() {
             None => (key.to_vec(), Joined::start(key, value)?),
             Some((first, joined)) => {

@@ -3,6 +3,7 @@
 mod compaction;
 mod damage;
 mod model;
+mod refound;
 mod requests;
 mod scripts;
 mod snapshots;
