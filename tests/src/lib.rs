@@ -11,6 +11,7 @@ pub mod api;
 pub mod bench;
 pub mod ctl;
 pub mod eventually;
+pub mod history;
 pub mod netns;
 pub mod node;
 pub mod packets;
