@@ -109,7 +109,7 @@ fn flag(setting: &Setting) -> Arg {
         Some(default) => format!("{} [default: {default}]", setting.help),
         None => setting.help.to_owned(),
     };
-    let arg = Arg::new(setting.name).long(setting.name).help(help);
+    let arg = Arg::new(setting.name).long(setting.name).help(help).hide(setting.hidden);
     match setting.placeholder {
         Some(placeholder) => arg.value_name(placeholder),
         // `--no-enforce=false` is how the command line overrides a file that says true.

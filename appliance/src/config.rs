@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use appliance_resources::validate::name;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -33,12 +35,20 @@ pub(crate) struct Config {
     pub(crate) run_dir: PathBuf,
     /// Where the API listens with TLS.
     pub(crate) api_listen: SocketAddr,
-    /// Where peers will be listened to. Nothing does yet; policy keeps the port open already.
+    /// Where other members are listened to.
     pub(crate) peer_listen: SocketAddr,
     /// What others reach this node on; empty when it is to be found out.
     pub(crate) advertise: Vec<Host>,
     /// The member to join, or `None` to form a cluster.
     pub(crate) join: Option<JoinTarget>,
+    /// What lets this node join.
+    pub(crate) token: Option<Secret>,
+    /// How long a voter may be silent before a learner takes its place; `None` never.
+    pub(crate) replace_lost_voters_after: Option<Duration>,
+    /// How often a leader says that it lives; elections wait ten times as long.
+    pub(crate) heartbeat_interval: Duration,
+    /// Entries between two checkpoints of the store; the default if none.
+    pub(crate) checkpoint_entries: Option<u64>,
     /// The node's name as configured.
     pub(crate) node_name: Option<(String, Source)>,
     /// Whether the kernel is ours to program.
@@ -84,6 +94,22 @@ pub(crate) struct JoinTarget {
     pub(crate) port: u16,
 }
 
+impl fmt::Display for JoinTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host.in_url(), self.port)
+    }
+}
+
+/// Text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
 /// Why the settings were refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -114,6 +140,10 @@ pub(crate) fn resolve(layers: &Layers) -> Result<Config, ConfigError> {
         peer_listen: values.parse("peer-listen", parse_listen)?,
         advertise: values.optional("advertise-address", parse_advertise)?.unwrap_or_default(),
         join: values.optional("join", parse_join)?,
+        token: values.optional("token", |text| Ok(Secret(text.to_owned())))?,
+        replace_lost_voters_after: values.parse("replace-lost-voters-after", parse_replace_after)?,
+        heartbeat_interval: values.parse("heartbeat-interval", parse_heartbeat)?,
+        checkpoint_entries: values.optional("checkpoint-entries", parse_checkpoint_entries)?,
         node_name: values
             .optional("node-name", parse_node_name)?
             .map(|name| (name, values.0["node-name"].source.clone())),
@@ -247,6 +277,48 @@ fn parse_log(text: &str) -> Result<Targets, String> {
     text.parse().map_err(|_| wanted.to_owned())
 }
 
+/// Elections wait ten heartbeats: shorter ones would be decided by a busy disk, longer ones by a patient operator.
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+
+/// A voter that is silent for less may merely be restarting.
+const REPLACE_AFTER_MIN: Duration = Duration::from_secs(1);
+
+fn parse_heartbeat(text: &str) -> Result<Duration, String> {
+    let wanted = "must be a time from 10ms to 10s, as in 100ms";
+    match parse_duration(text) {
+        Some(time) if HEARTBEAT.contains(&time) => Ok(time),
+        _ => Err(wanted.to_owned()),
+    }
+}
+
+/// `Some` around `off`, since a setting that is off was given all the same.
+fn parse_replace_after(text: &str) -> Result<Option<Duration>, String> {
+    match (text, parse_duration(text)) {
+        ("off", _) => Ok(None),
+        (_, Some(time)) if time >= REPLACE_AFTER_MIN => Ok(Some(time)),
+        _ => Err("must be off, or a time of at least 1s, as in 10m".to_owned()),
+    }
+}
+
+fn parse_checkpoint_entries(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|entries| *entries > 0).ok_or_else(|| "must be a number above 0".to_owned())
+}
+
+/// A number and its unit: ms, s, m or h.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
 fn parse_worker_threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=WORKER_THREADS_MAX) => Ok(count),
@@ -349,6 +421,11 @@ mod tests {
             ("node-name", "My-Host", "lower case"),
             ("no-enforce", "maybe", "true or false"),
             ("worker-threads", "0", "1 to 64"),
+            ("replace-lost-voters-after", "10", "off, or a time"),
+            ("replace-lost-voters-after", "10ms", "at least 1s"),
+            ("heartbeat-interval", "1m", "from 10ms to 10s"),
+            ("heartbeat-interval", "fast", "from 10ms to 10s"),
+            ("checkpoint-entries", "0", "above 0"),
             ("log-level", "loud=very", "must be error, warn"),
             ("log-level", "loud", "must be error, warn"),
             ("log-level", "info,loud", "must be error, warn"),
@@ -370,6 +447,21 @@ mod tests {
         let config = with(&[("advertise-address", "10.0.0.1, fd00::1,Node.example.org.")]).expect("valid");
         let urls: Vec<String> = config.advertise.iter().map(Host::in_url).collect();
         assert_eq!(urls, ["10.0.0.1", "[fd00::1]", "node.example.org"]);
+    }
+
+    #[test]
+    fn times_have_units_and_replacing_can_be_off() {
+        let config = with(&[("heartbeat-interval", "250ms")]).expect("valid");
+        assert_eq!(config.heartbeat_interval, Duration::from_millis(250));
+        assert_eq!(config.replace_lost_voters_after, Some(Duration::from_secs(600)));
+        let off = with(&[("replace-lost-voters-after", "off")]).expect("valid");
+        assert_eq!(off.replace_lost_voters_after, None);
+    }
+
+    #[test]
+    fn a_token_is_in_no_debug_output() {
+        let config = with(&[("token", "hush")]).expect("valid");
+        assert!(!format!("{config:?}").contains("hush"));
     }
 
     #[test]

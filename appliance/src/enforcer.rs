@@ -8,16 +8,16 @@
 //! With enforcement off there is only the status writer, which says so. Nothing about policy is decided here: the
 //! dataplane is told what it may never close and where it keeps its files, and that is all.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::path::Path;
 
+use appliance_dataplane::saved::{self, PutBack};
 use appliance_dataplane::{Options, ProbeError, Protected, Reconciler, StartError, probe};
 use appliance_resources::{EnforcementState, NodeReportStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::api::registry::Registry;
-use crate::config::{Config, Host};
+use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::shutdown::{self, Trigger};
 use crate::status_writer::{Refusals, StatusWriter};
@@ -51,10 +51,8 @@ pub(crate) struct Place<'a> {
     pub(crate) data_dir: &'a DataDir,
     /// Its name.
     pub(crate) node_name: &'a str,
-    /// What others reach it on.
-    pub(crate) reached_on: &'a [Host],
-    /// The port its API really has.
-    pub(crate) api_port: u16,
+    /// What policy can not close: a cluster must not be able to cut itself in two.
+    pub(crate) protected: watch::Receiver<Protected>,
 }
 
 /// Enforcement at work, or switched off, and the report of either.
@@ -83,6 +81,25 @@ impl Enforcer {
             tracing::warn!("enforcement is off (no-enforce): the kernel is not touched");
         }
         Ok(())
+    }
+
+    /// Puts the policy that was enforced last back in force, if the kernel has none of ours: the first thing a start
+    /// does, for everything after it may wait for the network, for other members, or for a store that heals.
+    pub(crate) async fn put_back(config: &Config, data_dir: &Path) {
+        if !config.enforce {
+            return;
+        }
+        let table = Options::new("").table;
+        match saved::put_back(&config.nft, &data_dir.join(STATE_DIRECTORY), &table).await {
+            Ok(PutBack::Stands) => {
+                tracing::info!("the kernel has a policy of ours, which stands until the store is known")
+            }
+            Ok(PutBack::Done) => {
+                tracing::info!("the kernel had no policy of ours; the last enforced one is in force again")
+            }
+            Ok(PutBack::NothingSaved) => tracing::info!("no policy was ever enforced here"),
+            Err(error) => tracing::error!("the last enforced policy could not be put back in force: {error}"),
+        }
     }
 
     /// Starts what the settings ask for. Nothing reaches the kernel before the store was read whole.
@@ -141,26 +158,13 @@ fn work(
     let options = Options {
         nft: place.config.nft.clone(),
         state_dir: Some(place.data_dir.join(STATE_DIRECTORY)),
-        protected: protected(place.reached_on, place.api_port, place.config.peer_listen.port()),
+        protected: place.protected.clone(),
         ..Options::new(place.node_name)
     };
     let stop = async move { told.requested().await };
     let reconciler = tokio::spawn(Reconciler::run(options, incoming, report, stop));
     let syncer = Syncer::new(registry.raft().clone(), registry.reader().clone(), inputs, refusals);
     Work::On { trigger, syncer: tokio::spawn(syncer.run()), reconciler }
-}
-
-/// A cluster must not be able to cut itself in two: its own ports stay open, and the way to every member's, of which
-/// this node is one.
-fn protected(reached_on: &[Host], api_port: u16, peer_port: u16) -> Protected {
-    let inbound = BTreeSet::from([api_port, peer_port]);
-    let address = |host: &Host| match host {
-        Host::Address(address) => Some(*address),
-        Host::Name(_) => None,
-    };
-    let ports = |address| inbound.iter().map(move |port| SocketAddr::new(address, *port));
-    let outbound = reached_on.iter().filter_map(address).flat_map(ports).collect();
-    Protected { outbound, inbound }
 }
 
 fn switched_off() -> NodeReportStatus {
@@ -179,20 +183,5 @@ fn reason<E: Into<EnforcerError>>(
         Ok(Err(error)) => error.into(),
         Ok(Ok(())) => EnforcerError::Ended { part, reason: "its input ended".to_owned() },
         Err(panic) => EnforcerError::Ended { part, reason: panic.to_string() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policy_can_close_neither_our_ports_nor_the_way_to_them() {
-        let reached_on = ["10.0.0.1", "fd00::1", "node.example"].map(|host| host.parse().expect("host"));
-        let protected = protected(&reached_on, 7443, 2380);
-
-        assert_eq!(protected.inbound, BTreeSet::from([2380, 7443]));
-        let outbound: Vec<String> = protected.outbound.iter().map(SocketAddr::to_string).collect();
-        assert_eq!(outbound, ["10.0.0.1:2380", "10.0.0.1:7443", "[fd00::1]:2380", "[fd00::1]:7443"]);
     }
 }

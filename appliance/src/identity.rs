@@ -2,7 +2,8 @@
 //!
 //! Written once, at the first start, and from then on stronger than any flag: a `--node-name` or `--join` that agrees
 //! with it is ignored, one that disagrees is refused, and a host that is renamed stays the member it was. `settle` is
-//! the decision, pure; `load` and `save` are its two edges. Called by `server`, before anything else is opened.
+//! the decision, pure; `load` and `save` are its two edges. Called by `server`, before anything else is opened. A
+//! directory is one member for ever: a node that begins again, because its data is gone or it was removed, is a new one.
 
 use std::fmt;
 use std::io;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::records::MemberId;
 use crate::config::{JoinTarget, parse_node_name};
 use crate::data_dir;
 use crate::settings::Source;
@@ -17,14 +19,14 @@ use crate::settings::Source;
 /// The file in the data directory.
 const IDENTITY_FILE: &str = "identity.json";
 
-/// The form of the file that this version writes and reads.
-const FORMAT: u32 = 1;
+/// The form of the file that this version writes.
+const FORMAT: u32 = 2;
+
+/// The form before there were clusters of several members; read, and written anew in ours when something changes.
+const FORMAT_BEFORE: u32 = 1;
 
 /// As many as a UUID without its dashes.
 const CLUSTER_ID_DIGITS: usize = 32;
-
-/// The member id of whoever forms a cluster; those who join are given theirs by the cluster.
-const FIRST_MEMBER: u64 = 1;
 
 /// Who this node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,28 +36,96 @@ pub(crate) struct NodeIdentity {
     /// The cluster, for ever: 32 hexadecimal digits, as Calico writes its GUID.
     pub(crate) cluster_id: String,
     /// The raft member.
-    pub(crate) node_id: u64,
+    pub(crate) member_id: MemberId,
     /// The node's name, for ever.
     pub(crate) node_name: String,
     /// The member this one joined through; `None` for the one that formed the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     joined: Option<String>,
-    /// Set once the cluster's first objects are in the store: from then on a missing store is a loss, not a beginning.
+    /// Set once this member's log exists: from then on a missing log or store is a loss, not a beginning.
     pub(crate) formed: bool,
+    /// The cluster has removed this member: it takes part in nothing any more, and enforces what it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) removed: bool,
+}
+
+/// The same file, as the version before wrote it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Before {
+    #[serde(rename = "format")]
+    _format: u32,
+    cluster_id: String,
+    node_id: u64,
+    node_name: String,
+    #[serde(default)]
+    joined: Option<String>,
+    formed: bool,
+}
+
+impl From<Before> for NodeIdentity {
+    fn from(before: Before) -> NodeIdentity {
+        NodeIdentity {
+            format: FORMAT,
+            cluster_id: before.cluster_id,
+            member_id: MemberId(before.node_id),
+            node_name: before.node_name,
+            joined: before.joined,
+            formed: before.formed,
+            removed: false,
+        }
+    }
 }
 
 impl NodeIdentity {
-    /// The same node, once its cluster's first objects are in the store.
+    /// The first member of a cluster that has no log yet.
+    pub(crate) fn founder(cluster_id: String, member_id: MemberId, node_name: String) -> NodeIdentity {
+        NodeIdentity {
+            format: FORMAT,
+            cluster_id,
+            member_id,
+            node_name,
+            joined: None,
+            formed: false,
+            removed: false,
+        }
+    }
+
+    /// A member that joined through another, and has no log yet.
+    pub(crate) fn joiner(
+        cluster_id: String,
+        member_id: MemberId,
+        node_name: String,
+        through: String,
+    ) -> NodeIdentity {
+        NodeIdentity { joined: Some(through), ..NodeIdentity::founder(cluster_id, member_id, node_name) }
+    }
+
+    /// Whether an empty log waits for the cluster's state instead of beginning one.
+    pub(crate) fn is_joiner(&self) -> bool {
+        self.joined.is_some()
+    }
+
+    /// The same node, once its log exists.
     pub(crate) fn into_formed(self) -> NodeIdentity {
         NodeIdentity { formed: true, ..self }
     }
 
-    /// The cluster's id as the number its digits write; `load` lets nothing else through.
-    pub(crate) fn cluster_number(&self) -> Option<u128> {
-        let hexadecimal = self.cluster_id.len() == CLUSTER_ID_DIGITS
-            && self.cluster_id.bytes().all(|digit| digit.is_ascii_hexdigit());
-        hexadecimal.then(|| u128::from_str_radix(&self.cluster_id, 16).ok()).flatten()
+    /// The same node, once its cluster has removed it.
+    pub(crate) fn into_removed(self) -> NodeIdentity {
+        NodeIdentity { removed: true, ..self }
     }
+
+    /// The cluster's id as the number its digits write; zero for digits that are none, which `load` does not let through.
+    pub(crate) fn cluster_number(&self) -> u128 {
+        cluster_number(&self.cluster_id).unwrap_or_default()
+    }
+}
+
+/// The number that a cluster's id writes.
+pub(crate) fn cluster_number(id: &str) -> Option<u128> {
+    let hexadecimal = id.len() == CLUSTER_ID_DIGITS && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    hexadecimal.then(|| u128::from_str_radix(id, 16).ok()).flatten()
 }
 
 /// Where the node's name came from, for the one line logged at start.
@@ -88,8 +158,26 @@ pub(crate) struct Wanted<'a> {
     pub(crate) join: Option<&'a JoinTarget>,
     /// What the host calls itself.
     pub(crate) host_name: &'a str,
+    /// `host:port` of the APIs of members this node knows, itself among them: joining one of these is what it did.
+    pub(crate) known: &'a [String],
     /// Used only where there is no identity yet.
     pub(crate) fresh_cluster_id: String,
+    /// Used only where there is no identity yet.
+    pub(crate) fresh_member: MemberId,
+}
+
+/// Who a start is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Who the data directory says.
+    Stands(NodeIdentity),
+    /// The first member of a new cluster; to be saved before anything is made in its name.
+    Founds(NodeIdentity),
+    /// Nobody yet: a member of the cluster it is to ask, under this name.
+    Joins {
+        /// The node's name.
+        node_name: String,
+    },
 }
 
 /// Why this node can not be who it is asked to be.
@@ -101,14 +189,10 @@ pub(crate) enum IdentityError {
     )]
     OtherName { stored: String, wanted: String },
     #[error(
-        "--join {wanted} disagrees with the data directory, which belongs to a member of cluster {cluster}; leave the \
-         flag out, or name another --data-dir to join as a new node"
+        "--join {wanted} disagrees with the data directory, which belongs to a member of cluster {cluster} that knows no \
+         such member; leave the flag out, or name another --data-dir to join as a new node"
     )]
     OtherCluster { cluster: String, wanted: String },
-    #[error(
-        "--join {wanted}: joining comes with the next release; without --join this node forms a cluster of its own"
-    )]
-    JoinNotYet { wanted: String },
     #[error("the host name \"{host_name}\" can not name a node; give one with --node-name")]
     HostName { host_name: String },
     #[error(
@@ -127,32 +211,26 @@ pub(crate) enum IdentityError {
 pub(crate) fn settle(
     stored: Option<NodeIdentity>,
     wanted: Wanted<'_>,
-) -> Result<(NodeIdentity, NameSource), IdentityError> {
-    let target = wanted.join.map(|join| format!("{}:{}", join.host.in_url(), join.port));
+) -> Result<(Settled, NameSource), IdentityError> {
     match stored {
-        Some(identity) => agree(identity, wanted.node_name, target).map(|id| (id, NameSource::DataDirectory)),
-        None => form(wanted, target),
+        Some(identity) => agree(identity, &wanted).map(|id| (Settled::Stands(id), NameSource::DataDirectory)),
+        None => begin(wanted),
     }
 }
 
-fn agree(
-    stored: NodeIdentity,
-    name: Option<&(String, Source)>,
-    target: Option<String>,
-) -> Result<NodeIdentity, IdentityError> {
-    if let Some((wanted, _)) = name.filter(|(wanted, _)| *wanted != stored.node_name) {
-        return Err(IdentityError::OtherName { stored: stored.node_name, wanted: wanted.clone() });
+fn agree(stored: NodeIdentity, wanted: &Wanted<'_>) -> Result<NodeIdentity, IdentityError> {
+    if let Some((name, _)) = wanted.node_name.filter(|(name, _)| *name != stored.node_name) {
+        return Err(IdentityError::OtherName { stored: stored.node_name, wanted: name.clone() });
     }
-    match target.filter(|target| stored.joined.as_ref() != Some(target)) {
+    let target = wanted.join.map(JoinTarget::to_string);
+    let agrees = |target: &String| stored.joined.as_ref() == Some(target) || wanted.known.contains(target);
+    match target.filter(|target| !agrees(target)) {
         Some(wanted) => Err(IdentityError::OtherCluster { cluster: stored.cluster_id, wanted }),
         None => Ok(stored),
     }
 }
 
-fn form(wanted: Wanted<'_>, target: Option<String>) -> Result<(NodeIdentity, NameSource), IdentityError> {
-    if let Some(wanted) = target {
-        return Err(IdentityError::JoinNotYet { wanted });
-    }
+fn begin(wanted: Wanted<'_>) -> Result<(Settled, NameSource), IdentityError> {
     let (node_name, source) = match wanted.node_name {
         Some((name, source)) => (name.clone(), NameSource::Setting(source.clone())),
         None => (wanted.host_name.to_lowercase(), NameSource::HostName),
@@ -160,15 +238,13 @@ fn form(wanted: Wanted<'_>, target: Option<String>) -> Result<(NodeIdentity, Nam
     if parse_node_name(&node_name).is_err() {
         return Err(IdentityError::HostName { host_name: wanted.host_name.to_owned() });
     }
-    let identity = NodeIdentity {
-        format: FORMAT,
-        cluster_id: wanted.fresh_cluster_id,
-        node_id: FIRST_MEMBER,
-        node_name,
-        joined: None,
-        formed: false,
+    let settled = match wanted.join {
+        Some(_) => Settled::Joins { node_name },
+        None => {
+            Settled::Founds(NodeIdentity::founder(wanted.fresh_cluster_id, wanted.fresh_member, node_name))
+        }
     };
-    Ok((identity, source))
+    Ok((settled, source))
 }
 
 /// The identity an earlier start left, if one did.
@@ -185,12 +261,16 @@ pub(crate) fn load(directory: &Path) -> Result<Option<NodeIdentity>, IdentityErr
     }
     let envelope: Envelope =
         serde_json::from_str(&text).map_err(|error| unreadable(&path, error.to_string()))?;
-    if envelope.format != FORMAT {
-        return Err(IdentityError::Format { path, found: envelope.format });
+    let identity = match envelope.format {
+        FORMAT => serde_json::from_str::<NodeIdentity>(&text),
+        FORMAT_BEFORE => serde_json::from_str::<Before>(&text).map(NodeIdentity::from),
+        found => return Err(IdentityError::Format { path, found }),
+    };
+    let identity = identity.map_err(|error| unreadable(&path, error.to_string()))?;
+    if identity.member_id == MemberId(0) {
+        return Err(unreadable(&path, "the member's id is zero".to_owned()));
     }
-    let identity: NodeIdentity =
-        serde_json::from_str(&text).map_err(|error| unreadable(&path, error.to_string()))?;
-    match identity.cluster_number() {
+    match cluster_number(&identity.cluster_id) {
         Some(_) => Ok(Some(identity)),
         None => Err(unreadable(&path, format!("clusterId must be {CLUSTER_ID_DIGITS} hexadecimal digits"))),
     }
@@ -215,7 +295,9 @@ mod tests {
             node_name: name,
             join,
             host_name: "My-Host",
+            known: &[],
             fresh_cluster_id: "c0ffee00000000000000000000c0ffee".to_owned(),
+            fresh_member: MemberId(7),
         }
     }
 
@@ -227,47 +309,54 @@ mod tests {
         JoinTarget { host: Host::Name("other".to_owned()), port: 6443 }
     }
 
-    fn formed() -> NodeIdentity {
-        settle(None, wanted(None, None)).expect("forms").0
+    fn founded() -> NodeIdentity {
+        match settle(None, wanted(None, None)).expect("founds") {
+            (Settled::Founds(identity), _) => identity,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn the_first_start_takes_the_host_name_in_lower_case() {
-        let (identity, source) = settle(None, wanted(None, None)).expect("forms");
-        assert_eq!((identity.node_name.as_str(), identity.node_id), ("my-host", 1));
+        let (settled, source) = settle(None, wanted(None, None)).expect("founds");
+        let Settled::Founds(identity) = settled else { panic!("{settled:?}") };
+        assert_eq!((identity.node_name.as_str(), identity.member_id), ("my-host", MemberId(7)));
         assert_eq!(source.to_string(), "the host name");
     }
 
     #[test]
     fn the_first_start_takes_a_configured_name_as_it_stands() {
-        let (identity, source) = settle(None, wanted(Some(&named("web-1.rack")), None)).expect("forms");
-        assert_eq!(identity.node_name, "web-1.rack");
+        let target = target();
+        let (settled, source) =
+            settle(None, wanted(Some(&named("web-1.rack")), Some(&target))).expect("joins");
+        assert_eq!(settled, Settled::Joins { node_name: "web-1.rack".to_owned() });
         assert_eq!(source.to_string(), "the command line");
     }
 
     #[test]
     fn later_starts_keep_the_name_and_refuse_another() {
-        let (identity, source) = settle(Some(formed()), wanted(None, None)).expect("agrees");
-        assert_eq!((identity, source), (formed(), NameSource::DataDirectory));
-        settle(Some(formed()), wanted(Some(&named("my-host")), None)).expect("the same name is ignored");
+        let (settled, source) = settle(Some(founded()), wanted(None, None)).expect("agrees");
+        assert_eq!((settled, source), (Settled::Stands(founded()), NameSource::DataDirectory));
+        settle(Some(founded()), wanted(Some(&named("my-host")), None)).expect("the same name is ignored");
         let refusal =
-            settle(Some(formed()), wanted(Some(&named("x")), None)).expect_err("refused").to_string();
+            settle(Some(founded()), wanted(Some(&named("x")), None)).expect_err("refused").to_string();
         assert!(refusal.contains("--node-name x") && refusal.contains("node my-host"), "{refusal}");
     }
 
     #[test]
-    fn join_is_refused_and_the_refusal_tells_which_kind() {
+    fn a_member_of_another_cluster_does_not_join() {
         let target = target();
-        let fresh = settle(None, wanted(None, Some(&target))).expect_err("refused").to_string();
-        assert!(fresh.contains("joining comes with the next release"), "{fresh}");
-        let member = settle(Some(formed()), wanted(None, Some(&target))).expect_err("refused").to_string();
-        assert!(member.contains("--join other:6443 disagrees") && member.contains("c0ffee"), "{member}");
+        let refusal = settle(Some(founded()), wanted(None, Some(&target))).expect_err("refused").to_string();
+        assert!(refusal.contains("--join other:6443 disagrees") && refusal.contains("c0ffee"), "{refusal}");
     }
 
     #[test]
     fn a_join_that_agrees_is_ignored() {
-        let joined = NodeIdentity { joined: Some("other:6443".to_owned()), ..formed() };
-        settle(Some(joined), wanted(None, Some(&target()))).expect("agrees");
+        let joined = NodeIdentity { joined: Some("other:6443".to_owned()), ..founded() };
+        settle(Some(joined), wanted(None, Some(&target()))).expect("it is what it did");
+        let known = ["other:6443".to_owned()];
+        settle(Some(founded()), Wanted { known: &known, ..wanted(None, Some(&target())) })
+            .expect("a member of its cluster");
     }
 
     #[test]
@@ -280,22 +369,34 @@ mod tests {
     fn what_was_saved_is_loaded_and_what_is_damaged_is_never_replaced() {
         let directory = tempfile::tempdir().expect("tempdir");
         assert_eq!(load(directory.path()).expect("reads"), None);
-        save(directory.path(), &formed()).expect("saves");
-        assert_eq!(load(directory.path()).expect("reads"), Some(formed()));
-
+        for identity in [founded(), founded().into_formed(), founded().into_removed()] {
+            save(directory.path(), &identity).expect("saves");
+            assert_eq!(load(directory.path()).expect("reads"), Some(identity));
+        }
         let file = directory.path().join(IDENTITY_FILE);
         for (text, says) in [
             ("", "can not be read as this node's identity"),
-            ("{\"format\":1}", "missing field"),
+            ("{\"format\":2}", "missing field"),
             (
                 "{\"format\":1,\"clusterId\":\"+1\",\"nodeId\":1,\"nodeName\":\"a\",\"formed\":true}",
                 "32 hexadecimal digits",
             ),
-            ("{\"format\":2,\"later\":true}", "has format 2"),
+            ("{\"format\":3,\"later\":true}", "has format 3"),
         ] {
             std::fs::write(&file, text).expect("write");
             let refusal = load(directory.path()).expect_err("refused").to_string();
             assert!(refusal.contains(says), "{refusal}");
         }
+    }
+
+    #[test]
+    fn the_file_of_the_version_before_is_the_same_node() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let text = "{\"format\":1,\"clusterId\":\"c0ffee00000000000000000000c0ffee\",\"nodeId\":1,\
+                    \"nodeName\":\"my-host\",\"formed\":true}";
+        std::fs::write(directory.path().join(IDENTITY_FILE), text).expect("write");
+        let identity = load(directory.path()).expect("reads").expect("there");
+        assert_eq!(identity, NodeIdentity { member_id: MemberId(1), ..founded().into_formed() });
+        assert!(!identity.is_joiner());
     }
 }

@@ -50,11 +50,11 @@ const SOCKET: &str = "appliance.sock";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error(
-        "API address {address}: already in use by another process; stop that one, or choose another with --api-listen"
+        "{what} address {address}: already in use by another process; stop that one, or choose another with {setting}"
     )]
-    Taken { address: SocketAddr },
-    #[error("API address {address}: can not be listened on: {source}; choose another with --api-listen")]
-    Tcp { address: SocketAddr, source: io::Error },
+    Taken { what: &'static str, address: SocketAddr, setting: &'static str },
+    #[error("{what} address {address}: can not be listened on: {source}; choose another with {setting}")]
+    Tcp { what: &'static str, address: SocketAddr, setting: &'static str, source: io::Error },
     #[error(
         "socket {path}: another appliance answers there; stop it, or name another directory with --run-dir"
     )]
@@ -78,20 +78,9 @@ pub(crate) struct RootListener {
 }
 
 impl TlsListener {
-    /// Binds the address; `[::]` takes IPv4 as well, and on a host without IPv6 becomes `0.0.0.0`.
+    /// Binds the address.
     pub(crate) fn bind(wanted: SocketAddr) -> Result<TlsListener, ListenError> {
-        let listener = match bind_tcp(wanted) {
-            Err(error) if wanted.ip().is_unspecified() && lacks_ipv6(&error) => {
-                bind_tcp((Ipv4Addr::UNSPECIFIED, wanted.port()).into())
-            }
-            bound => bound,
-        };
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::Taken { address: wanted },
-            _ => ListenError::Tcp { address: wanted, source },
-        };
-        let listener = listener.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = bind("API", wanted, "--api-listen")?;
         Ok(TlsListener { listener, address })
     }
 
@@ -129,6 +118,32 @@ impl TlsListener {
         drop(self.listener);
         door.drain().await;
     }
+}
+
+/// Binds the door for other members, which the transport opens. The port is the kernel's choice when zero was asked for.
+pub(crate) fn bind_peers(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    bind("peer", wanted, "--peer-listen")
+}
+
+/// `[::]` takes IPv4 as well, and on a host without IPv6 becomes `0.0.0.0`.
+fn bind(
+    what: &'static str,
+    wanted: SocketAddr,
+    setting: &'static str,
+) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let listener = match bind_tcp(wanted) {
+        Err(error) if wanted.ip().is_unspecified() && lacks_ipv6(&error) => {
+            bind_tcp((Ipv4Addr::UNSPECIFIED, wanted.port()).into())
+        }
+        bound => bound,
+    };
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken { what, address: wanted, setting },
+        _ => ListenError::Tcp { what, address: wanted, setting, source },
+    };
+    let listener = listener.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 impl RootListener {

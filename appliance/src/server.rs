@@ -48,14 +48,16 @@ use crate::api::load::Load;
 use crate::api::registry::Registry;
 use crate::api::{Api, ApiOptions};
 use crate::bootstrap::{self, BootstrapError};
+use crate::cluster::peers::{self, Directory, Own};
+use crate::cluster::records::MemberId;
 use crate::compactor;
 use crate::config::{Config, Host};
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::enforcer::{Enforcer, EnforcerError, Place};
 use crate::host;
-use crate::identity::{self, IdentityError, NodeIdentity, Wanted};
+use crate::identity::{self, IdentityError, NodeIdentity, Settled, Wanted};
 use crate::kubeconfig;
-use crate::listener::{ListenError, RootListener, TlsListener};
+use crate::listener::{self, ListenError, RootListener, TlsListener};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki, PkiError};
@@ -114,6 +116,8 @@ pub(crate) enum ServerError {
     Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
     Enforcer(#[from] EnforcerError),
+    #[error("joining is being built")]
+    JoinNotYet,
     #[error("consensus ended: {0}; the kernel keeps the policy it has")]
     Consensus(StopReason),
 }
@@ -155,28 +159,47 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     host::raise_open_files();
     // 2. The kernel.
     Enforcer::check(&config)?;
-    // 3. The data directory.
+    // 3. The data directory, and the policy that was enforced last.
     let data_dir = DataDir::open(&config.data_dir)?;
-    let identity = settle_identity(&config, &data_dir)?;
-    let node_name = identity.node_name.clone();
+    Enforcer::put_back(&config, data_dir.path()).await;
+    let settled = settle_identity(&config, &data_dir)?;
     // 4. The doors.
     let root = RootListener::bind(&config.run_dir).await?;
     let network = TlsListener::bind(config.api_listen)?;
+    let (_peer_listener, peer_address) = listener::bind_peers(config.peer_listen)?;
     let (addresses, api_port) =
         (format!("{} and https://{}", root.path().display(), network.address()), network.address().port());
     // 5. Keys.
     let reached_on = reached_on(&config);
+    let identity = match settled {
+        Settled::Stands(identity) => identity,
+        Settled::Founds(identity) => {
+            identity::save(data_dir.path(), &identity)?;
+            identity
+        }
+        Settled::Joins { .. } => return Err(ServerError::JoinNotYet),
+    };
+    tracing::info!("member {} of cluster {}", identity.member_id, identity.cluster_id);
+    let node_name = identity.node_name.clone();
     let tls = tls::server_config(&prepare_keys(&data_dir, &identity, &reached_on, api_port)?)?;
     // 6. The store and raft.
     let (raft, reader) = open_store(&data_dir, &identity).await?;
     // 7. Enforcement.
     let registry = Registry::new(raft.clone(), reader.clone());
+    let own = Own {
+        id: identity.member_id,
+        cluster: identity.cluster_id.clone(),
+        peer: on_port(&reached_on, peer_address.port()),
+        api: on_port(&reached_on, api_port),
+        ports: [api_port, peer_address.port()].into(),
+        data_dir: data_dir.path().to_owned(),
+    };
+    let directory = Directory::start(own, reader.clone()).await;
     let place = Place {
         config: &config,
         data_dir: &data_dir,
         node_name: &node_name,
-        reached_on: &reached_on,
-        api_port,
+        protected: directory.protected(),
     };
     let enforcer = Enforcer::start(&place, &registry);
     // 8. The first objects.
@@ -188,7 +211,7 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     let compactor = tokio::spawn(compactor::run(raft.clone(), reader));
     systemd::notify(systemd::READY);
     tracing::info!("node {node_name} serves on {addresses}, {:.0?} after its start", begun.elapsed());
-    Ok(Running { raft, enforcer, doors, compactor, _data_dir: data_dir })
+    Ok(Running { raft, enforcer, doors, compactor, _directory: directory, _data_dir: data_dir })
 }
 
 /// Everything that runs.
@@ -197,6 +220,8 @@ struct Running {
     enforcer: Enforcer,
     doors: Doors,
     compactor: JoinHandle<()>,
+    /// Follows the members as long as it lives.
+    _directory: Directory,
     /// Locked until everything else is gone.
     _data_dir: DataDir,
 }
@@ -282,27 +307,38 @@ fn announce(config: &Config) {
     }
 }
 
-/// Who this node is. A new identity is durable before anything is made in its name.
-fn settle_identity(config: &Config, data_dir: &DataDir) -> Result<NodeIdentity, ServerError> {
+/// Who this node is, or is to be.
+fn settle_identity(config: &Config, data_dir: &DataDir) -> Result<Settled, ServerError> {
     let host_name = host::name();
     let stored = identity::load(data_dir.path())?;
+    let known = stored.as_ref().and_then(|stored| peers::load(data_dir.path(), &stored.cluster_id));
+    let known: Vec<String> =
+        known.unwrap_or_default().members.into_iter().flat_map(|member| member.api).collect();
     let wanted = Wanted {
         node_name: config.node_name.as_ref(),
         join: config.join.as_ref(),
         host_name: &host_name,
+        known: &known,
         fresh_cluster_id: uuid::Uuid::new_v4().simple().to_string(),
+        fresh_member: MemberId::random(),
     };
-    let (identity, source) = identity::settle(stored.clone(), wanted)?;
-    tracing::info!("node name is {} (from {source})", identity.node_name);
-    match stored {
-        None => identity::save(data_dir.path(), &identity)?,
-        Some(_) if identity.formed && !data_dir.join(LOG).is_dir() => {
-            return Err(ServerError::LogMissing { path: data_dir.join(LOG) });
+    let (settled, source) = identity::settle(stored, wanted)?;
+    let node_name = match &settled {
+        Settled::Stands(identity) | Settled::Founds(identity) => &identity.node_name,
+        Settled::Joins { node_name } => node_name,
+    };
+    tracing::info!("node name is {node_name} (from {source})");
+    match &settled {
+        Settled::Stands(identity) if identity.formed && !data_dir.join(LOG).is_dir() => {
+            Err(ServerError::LogMissing { path: data_dir.join(LOG) })
         }
-        Some(_) => {}
+        _ => Ok(settled),
     }
-    tracing::info!("member {} of cluster {}", identity.node_id, identity.cluster_id);
-    Ok(identity)
+}
+
+/// Where others find a port of this node.
+fn on_port(reached_on: &[Host], port: u16) -> Vec<String> {
+    reached_on.iter().map(|host| format!("{}:{port}", host.in_url())).collect()
 }
 
 /// From here on an empty store would be a loss and not a beginning.
@@ -361,10 +397,10 @@ fn prepare_keys(
 async fn open_store(data_dir: &DataDir, identity: &NodeIdentity) -> Result<(Raft, Reader), ServerError> {
     let number = identity.cluster_number();
     // Half of its digits tell a cluster from any other as well as all do.
-    let log_of = number.map_or(0, |number| (number & u128::from(u64::MAX)) as u64);
-    let config = RaftConfig { cluster: log_of, ..RaftConfig::new(identity.node_id, data_dir.path()) };
+    let log_of = (number & u128::from(u64::MAX)) as u64;
+    let config = RaftConfig { cluster: log_of, ..RaftConfig::new(identity.member_id.0, data_dir.path()) };
     let path = data_dir.join(STORE);
-    let cluster = number.map(|number| ClusterId(number.to_be_bytes()));
+    let cluster = Some(ClusterId(number.to_be_bytes()));
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(&path, StoreOptions { cluster, ..StoreOptions::default() })?;
         if let Some(healed) = store.healed() {

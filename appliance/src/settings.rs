@@ -34,6 +34,8 @@ pub(crate) struct Setting {
     pub(crate) help: &'static str,
     /// Its value is never logged.
     pub(crate) secret: bool,
+    /// For tests and hard cases: not in the help text.
+    pub(crate) hidden: bool,
 }
 
 const fn setting(
@@ -42,7 +44,7 @@ const fn setting(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { name, placeholder: Some(placeholder), default, help, secret: false }
+    Setting { name, placeholder: Some(placeholder), default, help, secret: false, hidden: false }
 }
 
 /// Every setting of `appliance run`, in the order of the help text and of the lines logged at start.
@@ -64,7 +66,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "peer-listen",
         "ADDRESS:PORT",
         Some("[::]:2380"),
-        "Where members of the cluster will reach this one; always kept open by policy",
+        "Where members of the cluster reach this one; always kept open by policy",
     ),
     setting(
         "advertise-address",
@@ -79,6 +81,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: None,
         help: "The join token printed by `appliance ctl token create`",
         secret: true,
+        hidden: false,
     },
     setting(
         "node-name",
@@ -92,6 +95,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: Some("false"),
         help: "Run store and API only; the kernel is not touched",
         secret: false,
+        hidden: false,
+    },
+    setting(
+        "replace-lost-voters-after",
+        "TIME|off",
+        Some("10m"),
+        "A voter silent for this long gives its vote to a learner that has caught up",
+    ),
+    setting(
+        "heartbeat-interval",
+        "TIME",
+        Some("100ms"),
+        "How often the leader says that it lives; an election waits ten times as long; more for slow links",
+    ),
+    Setting {
+        name: "checkpoint-entries",
+        placeholder: Some("COUNT"),
+        default: None,
+        help: "Log entries between two checkpoints of the store",
+        secret: false,
+        hidden: true,
     },
     setting("nft", "PATH", Some("nft"), "The nft program, looked up in PATH"),
     setting(

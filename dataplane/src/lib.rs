@@ -10,7 +10,7 @@
 //! as plain data; `nft::diff` and `nft::plan` turn the difference to what the kernel has into transactions; `nft::Nft`
 //! runs them. Each arrow is a function of values, and the loop around them (`reconciler`) is the only place that waits.
 //! The edges to the world are four: `nft::command` starts nft, `nft::netlink` and `interfaces` speak netlink, `saved`
-//! writes one file. `clippy.toml` holds the rest of the crate to having no clock, no environment and no processes.
+//! writes one file and, at a start without a table, loads it. `clippy.toml` holds the rest of the crate to having no clock, no environment and no processes.
 //!
 //! **A change costs what it changes.** What is large is shared: a set of 100,000 members is a persistent value
 //! (`nft::Elements`), a member more copies one chunk of it, and comparing two snapshots skips what they share. The

@@ -81,8 +81,8 @@ pub struct Options {
     pub nft: PathBuf,
     /// Where the last enforced ruleset is kept; nowhere if none.
     pub state_dir: Option<PathBuf>,
-    /// What policy can never close.
-    pub protected: Protected,
+    /// What policy can never close; followed while running, since members of a cluster come, go and move.
+    pub protected: watch::Receiver<Protected>,
     /// The bits of the packet mark we may use.
     pub marks: Marks,
     /// How often the whole table is compared.
@@ -98,7 +98,7 @@ impl Options {
             table: render.table,
             nft: PathBuf::from("nft"),
             state_dir: None,
-            protected: render.protected,
+            protected: watch::channel(render.protected).1,
             marks: render.marks,
             audit_interval: AUDIT_INTERVAL,
         }
@@ -161,6 +161,7 @@ async fn follow(mut monitor: Monitor, links: watch::Sender<Option<Interfaces>>) 
 enum Wake {
     Input(Input),
     Links,
+    Protected,
     Kernel(Vec<Event>),
     Generation,
     Audit,
@@ -192,6 +193,7 @@ struct Wanted {
 pub(crate) struct Loop<N> {
     calc: Calc,
     render: RenderOptions,
+    protected: watch::Receiver<Protected>,
     enforcer: Enforcer<N>,
     reporter: Reporter,
     saved: Option<Saved>,
@@ -208,14 +210,12 @@ pub(crate) struct Loop<N> {
 
 impl<N: Nft> Loop<N> {
     pub(crate) fn new(options: Options, nft: N, report: watch::Sender<Report>) -> Loop<N> {
+        let protected = options.protected.borrow().clone();
         Loop {
             calc: Calc::new(&options.node),
             enforcer: Enforcer::new(nft, &options.table),
-            render: RenderOptions {
-                table: options.table,
-                marks: options.marks,
-                protected: options.protected,
-            },
+            render: RenderOptions { table: options.table, marks: options.marks, protected },
+            protected: options.protected,
             reporter: Reporter::new(report),
             saved: options.state_dir.as_deref().map(Path::new).map(Saved::new),
             audit_interval: options.audit_interval,
@@ -244,6 +244,7 @@ impl<N: Nft> Loop<N> {
                 () = shutdown.clone() => break,
                 input = inputs.recv() => if let Some(input) = input { Wake::Input(input) } else { break },
                 changed = links.changed() => if changed.is_ok() { Wake::Links } else { break },
+                () = changed(&mut self.protected) => Wake::Protected,
                 events = self.enforcer.events() => Wake::Kernel(events),
                 () = at(retry_at) => Wake::Retry,
                 () = at(save_at) => Wake::Save,
@@ -280,6 +281,7 @@ impl<N: Nft> Loop<N> {
                 }
             }
             Wake::Links => self.on_links(links),
+            Wake::Protected => self.on_protected().await,
             Wake::Kernel(events) => {
                 let intruder = self.enforcer.intruder(&events);
                 self.on_intruder(intruder).await;
@@ -312,6 +314,20 @@ impl<N: Nft> Loop<N> {
         if let Some(interfaces) = &*links.borrow_and_update() {
             self.calc.on_interfaces(interfaces);
         }
+    }
+
+    /// Members of the cluster came, went or moved. The same policy, with other doors that it can not close.
+    async fn on_protected(&mut self) {
+        let protected = self.protected.borrow_and_update().clone();
+        if protected == self.render.protected {
+            return;
+        }
+        info!("policy closes neither ports {:?} nor the way to {:?}", protected.inbound, protected.outbound);
+        self.render.protected = protected;
+        let Some(wanted) = &mut self.wanted else { return };
+        let desired = Desired { structure: Arc::clone(&wanted.rendered), ..wanted.desired.clone() };
+        wanted.ruleset = render(&desired, &self.render);
+        self.program().await;
     }
 
     /// Brings everything that depends on calc up to date with it.
@@ -476,6 +492,13 @@ fn every(period: Duration) -> Interval {
 async fn late(stop: impl Future<Output = ()>) {
     stop.await;
     tokio::time::sleep(STOP_GRACE).await;
+}
+
+/// Waits for another value; for ever, once nobody is left to send one.
+async fn changed<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Waits until `instant`; for ever, if there is none.

@@ -1,16 +1,62 @@
 //! Saved: the last enforced ruleset on disk, as a script that `nft -f` loads at boot before the network is up.
 //!
-//! Written atomically and only when it changed; a reader finds the old one or the new one. Never read by us: a restart
-//! takes over what is in the kernel.
+//! Written atomically and only when it changed; a reader finds the old one or the new one. Read by us for one purpose:
+//! a start that finds no table of ours in the kernel puts the last one back, before anything that needs the network. A
+//! restart takes over what is in the kernel.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::nft::command::{CommandError, NftCommand};
 use crate::nft::{Ruleset, script};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "ruleset.nft";
+
+/// What a start found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutBack {
+    /// The kernel has a table of ours, which stands until the store is known.
+    Stands,
+    /// It had none, and the last enforced ruleset is in force again.
+    Done,
+    /// It has none, and none was ever enforced here.
+    NothingSaved,
+}
+
+/// Why the last enforced ruleset could not be put back.
+#[derive(Debug, thiserror::Error)]
+pub enum PutBackError {
+    /// The file is there and can not be read.
+    #[error("{}: can not be read: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// nft would not.
+    #[error(transparent)]
+    Nft(#[from] CommandError),
+}
+
+/// Loads the last enforced ruleset if the kernel has no table of ours: the host is not open while its node waits for
+/// the network, for its cluster, or for a store that heals.
+pub async fn put_back(nft: &Path, directory: &Path, table: &str) -> Result<PutBack, PutBackError> {
+    let path = directory.join(FILE);
+    let script = match fs::read_to_string(&path) {
+        Ok(script) => script,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PutBack::NothingSaved),
+        Err(source) => return Err(PutBackError::Read { path, source }),
+    };
+    let nft = NftCommand::new(nft);
+    if nft.exists(table).await? {
+        return Ok(PutBack::Stands);
+    }
+    nft.load(script).await?;
+    Ok(PutBack::Done)
+}
 
 /// Where the last enforced ruleset goes.
 pub(crate) struct Saved {

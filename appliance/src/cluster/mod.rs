@@ -2,9 +2,10 @@
 //!
 //! What it keeps lies in the replicated store under [`records::PREFIX`], beside the resources and never shown by their
 //! API; what it does is asked for under `/cluster/…`. [`records`] says how each record looks, [`registry`] is the one
-//! way to read and write them.
+//! way to read and write them, [`peers`] where the other members are.
 
 #![allow(dead_code, reason = "callers arrive in the next changes of this issue")]
 
+pub(crate) mod peers;
 pub(crate) mod records;
 pub(crate) mod registry;

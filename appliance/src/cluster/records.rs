@@ -46,6 +46,16 @@ pub(crate) type Other = BTreeMap<String, serde_json::Value>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MemberId(pub(crate) u64);
 
+impl MemberId {
+    /// An id that nobody has had, as far as 64 random bits can promise; the cluster refuses one that was used.
+    pub(crate) fn random() -> MemberId {
+        let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
+        // Six bits of either half are fixed; together all are random. Zero means nobody.
+        MemberId((high ^ low.rotate_left(32)).max(1))
+    }
+}
+
 /// How many digits an id is written with.
 const MEMBER_ID_DIGITS: usize = 16;
 

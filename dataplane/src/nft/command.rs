@@ -80,6 +80,22 @@ impl NftCommand {
         }
     }
 
+    /// Whether there is an `inet table`.
+    pub async fn exists(&self, table: &str) -> Result<bool, CommandError> {
+        match self.spawn(&["-t", "list", "table", "inet", table], String::new()).await {
+            Ok(_) => Ok(true),
+            Err(CommandError::Refused { stderr }) if stderr.contains("No such file or directory") => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Commits a script, as the boot unit does.
+    pub async fn load(&self, script: String) -> Result<(), CommandError> {
+        self.spawn(&["-f", "-"], script).await.map(drop)
+    }
+
     /// Whether `inet table` is switched off, which the JSON of nft 1.0.6 does not say; for hosts that refuse netlink.
     pub async fn dormant(&self, table: &str) -> Result<bool, CommandError> {
         match self.spawn(&["-t", "list", "table", "inet", table], String::new()).await {

@@ -116,6 +116,7 @@ struct Running {
     inputs: mpsc::Sender<Input>,
     links: watch::Sender<Option<Interfaces>>,
     report: watch::Receiver<Report>,
+    protected: watch::Sender<Protected>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -128,9 +129,11 @@ impl Running {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let enforcing = Loop::new(Options::new("here"), fake.clone(), sender);
+        let (protected, protected_receiver) = watch::channel(Protected::default());
+        let options = Options { protected: protected_receiver, ..Options::new("here") };
+        let enforcing = Loop::new(options, fake.clone(), sender);
         tokio::spawn(enforcing.run(receiver, links_receiver, shutdown));
-        Running { fake, inputs, links, report, _stop: stop }
+        Running { fake, inputs, links, report, protected, _stop: stop }
     }
 
     async fn enforcing(fake: Shared) -> Running {
@@ -171,6 +174,24 @@ async fn what_changes_nothing_here_is_enforced_without_a_transaction() {
     running.inputs.send(Input::Updates { revision: 99, updates: Vec::new() }).await.unwrap();
     running.until(|report| report.revision == 99).await;
     assert_eq!(running.fake.transactions(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_doors_of_a_new_member_are_opened_whatever_policy_says() {
+    let running = Running::enforcing(Shared::default()).await;
+    let before = running.fake.transactions();
+    let members = Protected { outbound: ["10.0.0.2:2380".parse().unwrap()].into(), ..Protected::default() };
+    running.protected.send_replace(members.clone());
+    let opened = async {
+        while running.fake.transactions() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), opened).await.expect("programmed");
+    let after = running.fake.transactions();
+    running.protected.send_replace(members);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(running.fake.transactions(), after, "the same doors again are no change");
 }
 
 #[tokio::test(start_paused = true)]
