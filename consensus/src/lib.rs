@@ -83,6 +83,7 @@ mod logger;
 #[cfg(test)]
 mod map;
 mod node;
+pub mod offline;
 mod panics;
 mod proposals;
 mod reads;

@@ -256,6 +256,26 @@ impl Log {
         (self.last - self.cut.index, self.wal.size())
     }
 
+    /// Entries from `next` on, some of them, for whoever reads the log without raft.
+    pub(crate) fn page(&self, next: u64, bytes: u64) -> Result<Vec<Entry>, WalError> {
+        self.wal.entries(next, self.last + 1, Some(bytes))
+    }
+
+    /// The last entry known to be committed.
+    pub(crate) fn commit(&self) -> u64 {
+        self.hard_state.commit
+    }
+
+    /// The newest term this member took part in.
+    pub(crate) fn newest_term(&self) -> u64 {
+        self.hard_state.term
+    }
+
+    /// Who votes.
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        self.conf.get_conf_state().voters.clone()
+    }
+
     fn stage_records(&mut self) -> Result<(), WalError> {
         self.wal.stage(Slot::HardState, &self.hard_state)?;
         self.wal.stage(Slot::Cut, &self.cut)?;
@@ -332,13 +352,24 @@ impl Storage for Log {
 
 fn bootstrap(wal: &mut Wal, config: &Config, founders: &[u64]) -> Result<(), WalError> {
     let first = if founders.is_empty() { 0 } else { BOOTSTRAP_INDEX };
+    bootstrap_at(wal, config, founders, first)
+}
+
+/// Begins a log behind `index`; its term is the first there is.
+pub(crate) fn bootstrap_at(
+    wal: &mut Wal,
+    config: &Config,
+    founders: &[u64],
+    index: u64,
+) -> Result<(), WalError> {
+    let term = index.min(BOOTSTRAP_INDEX);
     let mut hard_state = HardState::default();
-    (hard_state.term, hard_state.commit) = (first, first);
-    let mut conf = position(first, first);
+    (hard_state.term, hard_state.commit) = (term, index);
+    let mut conf = position(index, term);
     conf.mut_conf_state().set_voters(founders.to_vec());
     wal.stage(Slot::Member, &position(config.node_id, config.cluster))?;
     wal.stage(Slot::HardState, &hard_state)?;
-    wal.stage(Slot::Cut, &position(first, first))?;
+    wal.stage(Slot::Cut, &position(index, term))?;
     wal.stage(Slot::Conf, &conf)?;
     wal.commit()
 }
