@@ -22,6 +22,7 @@ mod kubeconfig;
 mod listener;
 mod logging;
 mod metrics;
+mod offline;
 mod pki;
 mod readings;
 mod server;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error.as_ref()),
         },
-        Command::Ctl(ctl) => appliance_cli::run(*ctl, version::COMMIT),
+        Command::Ctl(ctl) => appliance_cli::run(*ctl, version::COMMIT, offline::FUNCTIONS),
         // A reader that has gone away has read enough.
         Command::Version => match writeln!(stdout(), "{}", version::report("nft".as_ref())) {
             Ok(()) | Err(_) => ExitCode::SUCCESS,

@@ -1,14 +1,49 @@
 //! Console: where text goes. Standard output and error in production, two strings in tests.
 //!
+//! What nodes warn of is collected in [`Notices`] and printed to standard error before whatever comes next, each text
+//! once: a hundred objects with one fault are one warning.
+//!
 //! A reader that went away (`ctl get -w | head`) is not an error: the console notes it and the command ends.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Two streams; successes go to `out`, failures to `err`.
 #[derive(Debug)]
 pub(crate) struct Console {
     sink: Sink,
     closed: bool,
+    notices: Notices,
+}
+
+/// So many different warnings are enough to act on.
+const NOTICES_MAX: usize = 64;
+
+/// Warnings on their way to the console. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notices(Arc<Mutex<Pending>>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    seen: BTreeSet<String>,
+    fresh: Vec<String>,
+}
+
+impl Notices {
+    /// Takes texts; those known already are dropped.
+    pub(crate) fn add(&self, texts: impl Iterator<Item = String>) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for text in texts {
+            if pending.seen.len() < NOTICES_MAX && pending.seen.insert(text.clone()) {
+                pending.fresh.push(text);
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).fresh)
+    }
 }
 
 #[derive(Debug)]
@@ -25,11 +60,12 @@ enum Sink {
 impl Console {
     /// The streams of this process.
     pub(crate) fn process() -> Console {
-        Console { sink: Sink::Process, closed: false }
+        Console { sink: Sink::Process, closed: false, notices: Notices::default() }
     }
 
     /// Prints to standard output, at once: rows of a watch must not wait for a full buffer.
     pub(crate) fn out(&mut self, text: &str) {
+        self.warn();
         match &mut self.sink {
             Sink::Process => {
                 let mut stdout = io::stdout().lock();
@@ -46,6 +82,24 @@ impl Console {
 
     /// Prints to standard error; if even that is closed there is nobody left to tell.
     pub(crate) fn err(&mut self, text: &str) {
+        self.warn();
+        self.print_err(text);
+    }
+
+    /// Prints the warnings that came since the last print.
+    pub(crate) fn warn(&mut self) {
+        for notice in self.notices.take() {
+            let text: String = notice.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            self.print_err(&format!("Warning: {text}\n"));
+        }
+    }
+
+    /// Where a client leaves what it was warned of.
+    pub(crate) fn notices(&self) -> Notices {
+        self.notices.clone()
+    }
+
+    fn print_err(&mut self, text: &str) {
         match &mut self.sink {
             Sink::Process => self.closed |= io::stderr().lock().write_all(text.as_bytes()).is_err(),
             Sink::Captured { err, .. } => err.push_str(text),
@@ -63,6 +117,7 @@ impl Console {
         Console {
             sink: Sink::Captured { out: String::new(), err: String::new(), prints_left: usize::MAX },
             closed: false,
+            notices: Notices::default(),
         }
     }
 

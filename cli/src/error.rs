@@ -38,6 +38,8 @@ pub(crate) enum ClientError {
     Uncertain(String),
     #[error("the connection broke: {0}")]
     Broken(String),
+    #[error("the output can not be written: {0}")]
+    Output(io::Error),
     #[error("the node's answer is not what was asked for: {0}")]
     Malformed(String),
 }

@@ -11,7 +11,8 @@
 //! * Results go to standard output, the final error to standard error: one text, without a prefix. The `endpoint`
 //!   commands are older than that rule and print everything to standard output, as the published page shows them.
 //! * All manifests are read and parsed before anything is sent: one bad document anywhere, and nothing is changed.
-//! * Counts are honest, and so is doubt: a write whose connection broke is reported as uncertain and never repeated.
+//! * Counts are honest, and so is doubt: a write whose connection broke is reported as uncertain, unless another server
+//!   could be asked with the same request id, which has one effect however often it arrives.
 //! * A stale `resourceVersion` in a manifest is a conflict. Without one, the write is a compare-and-swap against what was
 //!   just read, repeated a few times; labels, annotations and spec become the manifest's, all else stays the store's.
 //! * Secrets are not printed, and control characters from a node do not reach the terminal in tables.
@@ -48,14 +49,17 @@ use clap::{CommandFactory, Parser};
 
 mod args;
 mod client;
+mod cluster;
 mod commands;
 mod config;
 mod console;
+mod duration;
 mod error;
 mod field;
 mod input;
 mod logging;
 mod object;
+mod offline;
 mod output;
 mod target;
 mod usage;
@@ -67,6 +71,7 @@ mod world;
 mod cases;
 
 pub use args::Args;
+pub use offline::{Offline, RestoreArgs};
 
 use args::Command;
 use console::Console;
@@ -91,10 +96,10 @@ pub(crate) enum Verdict {
     Failed,
 }
 
-/// Runs one command and says how the process should end; `commit` is what the binary was built from, for `version`.
-/// Starts its own runtime: call it outside of one.
-pub fn run(args: Args, commit: &'static str) -> ExitCode {
-    let mut world = World::process(&args, commit);
+/// Runs one command and says how the process should end; `commit` is what the binary was built from, for `version`, and
+/// `offline` what it can do with files of the store. Starts its own runtime: call it outside of one.
+pub fn run(args: Args, commit: &'static str, offline: Offline) -> ExitCode {
+    let mut world = World::process(&args, commit, offline);
     let status = execute(args, &mut world);
     ExitCode::from(status)
 }
@@ -119,7 +124,9 @@ pub fn usage_error(program: &str, error: &clap::Error) -> ExitCode {
 fn execute(args: Args, world: &mut World) -> u8 {
     let is_diff = matches!(args.command, Some(Command::Diff(_)));
     let failed = if is_diff { 2 } else { 1 };
-    match dispatch(args, world) {
+    let verdict = dispatch(args, world);
+    world.console.warn();
+    match verdict {
         Ok(Verdict::Done) => 0,
         Ok(Verdict::Differs) => 1,
         Ok(Verdict::Failed) => failed,

@@ -3,7 +3,7 @@
 //! The environment is read here and nowhere else. Nothing is contacted before a command asks for a client, so that
 //! offline commands need neither configuration nor node.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use crate::args::{Args, ConnectionFlags};
@@ -11,6 +11,10 @@ use crate::client::Client;
 use crate::config::{self, ConfigError, Environment};
 use crate::console::Console;
 use crate::error::ClientError;
+use crate::offline::Offline;
+
+/// Nobody types a longer answer.
+const LINE_BYTES_MAX: usize = 1_024;
 
 /// A text for standard error that ends the command.
 #[derive(Debug)]
@@ -46,6 +50,12 @@ pub(crate) struct World {
     pub(crate) stdin: Box<dyn Read>,
     /// The commit the binary was built from, for `version`.
     pub(crate) commit: &'static str,
+    /// What the binary does with files of the store.
+    pub(crate) offline: Offline,
+    /// When this command was started.
+    pub(crate) now: time::OffsetDateTime,
+    /// Whether a person can be asked: standard input is a terminal.
+    pub(crate) person: bool,
     environment: Environment,
     flags: ConnectionFlags,
     reason: Option<String>,
@@ -53,7 +63,7 @@ pub(crate) struct World {
 
 impl World {
     /// The world of this process.
-    pub(crate) fn process(args: &Args, commit: &'static str) -> World {
+    pub(crate) fn process(args: &Args, commit: &'static str, offline: Offline) -> World {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let environment = Environment {
             socket: variable("APPLIANCE_SOCKET"),
@@ -64,6 +74,9 @@ impl World {
             console: Console::process(),
             stdin: Box::new(io::stdin()),
             commit,
+            offline,
+            now: time::OffsetDateTime::now_utc(),
+            person: io::stdin().is_terminal(),
             environment,
             flags: args.connection.clone(),
             reason: args.general.reason.clone(),
@@ -77,10 +90,29 @@ impl World {
             console: Console::captured(),
             stdin: Box::new(io::Cursor::new(stdin.as_bytes().to_vec())),
             commit: "unknown",
+            offline: crate::cases::OFFLINE,
+            now: crate::cases::NOW,
+            person: false,
             environment: Environment::default(),
             flags: args.connection.clone(),
             reason: args.general.reason.clone(),
         }
+    }
+
+    /// What a person types next, without blanks around it.
+    pub(crate) fn line(&mut self) -> Result<String, Failure> {
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        // Byte by byte: whatever follows the line is not ours to take.
+        while text.len() < LINE_BYTES_MAX {
+            match self.stdin.read(&mut byte) {
+                Ok(0) => break,
+                Ok(_) if byte[0] == b'\n' => break,
+                Ok(_) => text.push(byte[0]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("standard input: {error}").into()),
+            }
+        }
+        Ok(String::from_utf8_lossy(&text).trim().to_string())
     }
 
     /// The client this invocation is meant to use; what was odd about finding it is told on stderr.
@@ -90,6 +122,6 @@ impl World {
         for warning in &resolved.warnings {
             self.console.err(&format!("Warning: {warning}\n"));
         }
-        Ok(Client::new(&resolved.connection, self.reason.clone())?)
+        Ok(Client::new(&resolved.connection, self.reason.clone(), self.console.notices())?)
     }
 }

@@ -113,6 +113,21 @@ spec:
   order: 100
 ";
 
+/// The time at which every case is played.
+pub(crate) const NOW: time::OffsetDateTime = time::macros::datetime!(2026-01-01 00:00 UTC);
+
+/// A binary that can read one snapshot and restores by saying what it was told.
+pub(crate) const OFFLINE: crate::Offline = crate::Offline {
+    inspect: |file| match file.file_name().is_some_and(|name| name == "good.snapshot") {
+        true => Ok(serde_json::json!({"cluster": "c1", "revision": 42, "bytes": 1_000})),
+        false => Err(format!("{}: its hash does not match", file.display())),
+    },
+    restore: |args| {
+        Ok(serde_json::json!({"cluster": "c2", "dataDir": args.data_dir, "file": args.file,
+                              "node": args.node_name, "revision": 42 + args.revision_jump}))
+    },
+};
+
 /// What a person sees of one command.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {

@@ -3,6 +3,8 @@
 //! It cuts lines and parses them; what an event means is `watch`'s. A line has a bound, so a peer that never ends one
 //! can not fill the memory.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -14,6 +16,10 @@ use crate::error::ClientError;
 
 /// Objects are bounded at 3 MiB by the API; an event is one object and a few words.
 const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Nodes send bookmarks once a minute; one that is silent for longer than this is frozen or cut off, and another knows
+/// how to go on.
+const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 /// An open watch.
 pub(crate) struct EventStream {
@@ -42,7 +48,9 @@ impl EventStream {
             if self.buffer.len() > LINE_BYTES_MAX {
                 return Err(ClientError::Malformed("an event of the watch has no end".to_string()));
             }
-            match self.body.frame().await {
+            let frame = tokio::time::timeout(SILENCE_MAX, self.body.frame()).await;
+            let silent = || ClientError::Broken(format!("nothing came for {} s", SILENCE_MAX.as_secs()));
+            match frame.map_err(|_| silent())? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(ClientError::Broken(error.to_string())),
                 Some(Ok(frame)) => self.buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),

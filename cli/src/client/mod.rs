@@ -1,12 +1,22 @@
-//! Client: requests to the API of a node, over its Unix socket or over TLS. The only code here that speaks HTTP.
+//! Client: requests to the API of a cluster, over the Unix socket of a node or over TLS to one of several. The only code
+//! here that speaks HTTP.
 //!
-//! JSON objects in, JSON objects out; what they mean is the commands' business. It repeats a request only when that is
-//! safe: the node said 503 or 429 (it did nothing), or the request was never sent. A write whose connection breaks
-//! afterwards is reported as uncertain, never repeated.
+//! JSON objects in, JSON objects out; what they mean is the commands' business. Every write carries an id of its own, and
+//! members answer a second request of the same id with what the first one did. So a request is repeated:
+//!
+//! * when the node said 503 or 429, or was never reached: it did nothing; the next server of the list is asked;
+//! * when its fate is unknown and there is another server: with the same id, so that it has one effect.
+//!
+//! With one server, and for what members do to themselves (`/cluster/…`, where not every answer can be given twice), an
+//! unknown fate is reported and nothing is repeated.
 
+mod download;
 mod events;
+mod retry;
 mod transport;
+mod warnings;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,21 +28,21 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::config::Connection;
+use crate::console::Notices;
 use crate::error::{ApiError, ClientError};
 
 pub(crate) use events::EventStream;
+use retry::{Next, Retry, Said};
 use transport::Transport;
 
-/// A request the node postpones is repeated this often: a leader election is over long before.
-const ATTEMPTS_MAX: u32 = 5;
-/// However long the node asks us to wait, a person is watching.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 /// An answer later than this is treated as none; the node itself gives up earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// No list of a cluster comes near this; a stranger's endless answer must not fill the memory.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Header that carries `--reason`.
 const REASON_HEADER: &str = "appliance-reason";
+/// Header that carries the id of a write.
+const REQUEST_HEADER: &str = "appliance-request";
 
 type Body = Full<Bytes>;
 
@@ -40,15 +50,32 @@ type Body = Full<Bytes>;
 pub(crate) struct Client {
     transport: Transport,
     reason: Option<String>,
+    notices: Notices,
+    /// Which of the servers is asked next.
+    server: AtomicUsize,
     idle: Mutex<Option<SendRequest<Body>>>,
 }
 
+/// One request, as often as it is sent.
+struct Outgoing<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<&'a Value>,
+    /// Of a write: the same for every attempt.
+    id: Option<String>,
+}
+
 impl Client {
-    /// Prepares a client; the node is contacted by the first request.
-    pub(crate) fn new(connection: &Connection, reason: Option<String>) -> Result<Client, ClientError> {
+    /// Prepares a client; a node is contacted by the first request. What nodes warn of goes to `notices`.
+    pub(crate) fn new(
+        connection: &Connection,
+        reason: Option<String>,
+        notices: Notices,
+    ) -> Result<Client, ClientError> {
         // A header value has no line breaks; a reason may.
         let reason = reason.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
-        Ok(Client { transport: Transport::new(connection)?, reason, idle: Mutex::new(None) })
+        let transport = Transport::new(connection)?;
+        Ok(Client { transport, reason, notices, server: AtomicUsize::new(0), idle: Mutex::new(None) })
     }
 
     /// GETs an object or a list.
@@ -71,74 +98,127 @@ impl Client {
         self.request(Method::DELETE, path, Some(options)).await
     }
 
-    /// Opens a watch, on a connection of its own.
+    /// Opens a watch, on a connection of its own, at whichever server serves it.
     pub(crate) async fn watch(&self, path: &str) -> Result<EventStream, ClientError> {
-        let request = self.build(&Method::GET, path, None)?;
-        let mut sender = self.transport.connect().await?;
-        let response = self.exchange(&mut sender, request, &Method::GET).await?;
-        if response.status() != StatusCode::OK {
-            let (_, result) = finish(response).await?;
-            return Err(result.err().unwrap_or(ClientError::Malformed("a watch was not opened".to_string())));
-        }
+        let (response, sender) = self.open(path).await?;
         Ok(EventStream::new(response.into_body(), sender))
     }
 
-    /// Sends until there is an answer that is not "later".
-    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
-        let mut attempt = 1;
-        loop {
-            tracing::debug!(%method, path, attempt, "request");
-            let response = self.send_once(&method, path, body).await?;
-            let (retry_after, result) = finish_within(response, &method).await?;
-            match retry_after {
-                Some(pause) if attempt < ATTEMPTS_MAX => tokio::time::sleep(pause.min(RETRY_AFTER_MAX)).await,
-                _ => return result,
+    /// The next request goes to the next server: this one was no good.
+    pub(crate) fn turn_away(&self) {
+        self.server.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// GETs what is longer than an answer, on a connection of its own. A server that says "not now" passes it on.
+    async fn open(&self, path: &str) -> Result<(Response<Incoming>, SendRequest<Body>), ClientError> {
+        let get = Outgoing { method: Method::GET, path, body: None, id: None };
+        let mut refusal = ClientError::Malformed("no server was asked".to_string());
+        for _ in 0..self.transport.servers() {
+            let mut sender = self.connect().await?;
+            let response = match self.exchange(&mut sender, &get).await {
+                Ok(response) if response.status() == StatusCode::OK => return Ok((response, sender)),
+                Ok(response) => response,
+                Err(error @ (ClientError::Broken(_) | ClientError::Tls { .. })) => {
+                    refusal = error;
+                    self.turn_away();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let later = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+            let (_, result) = finish(response).await?;
+            refusal = result.err().unwrap_or(ClientError::Malformed("a stream was not opened".to_string()));
+            if !later {
+                break;
             }
-            attempt += 1;
+            self.turn_away();
+        }
+        Err(refusal)
+    }
+
+    /// Sends until there is an answer, or nothing more to try.
+    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+        let writes = method != Method::GET;
+        let id = writes.then(request_id).transpose()?;
+        let mut retry = Retry::new(self.transport.servers(), !writes || path.starts_with("/apis/"));
+        let outgoing = Outgoing { method, path, body, id };
+        loop {
+            tracing::debug!(method = %outgoing.method, path, "request");
+            let said = match self.send_once(&outgoing).await {
+                Ok(response) => finish_within(response, &outgoing.method).await,
+                Err(error) => Said::failed(error),
+            };
+            match retry.next(said) {
+                Next::Done(result) => return result,
+                Next::Again(pause) => {
+                    self.turn_away();
+                    *self.idle.lock().await = None;
+                    tokio::time::sleep(pause).await;
+                }
+                Next::Later(pause) => tokio::time::sleep(pause).await,
+            }
         }
     }
 
     /// One exchange; a kept connection that died unused is replaced once.
-    async fn send_once(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    async fn send_once(&self, outgoing: &Outgoing<'_>) -> Result<Response<Incoming>, ClientError> {
         let mut idle = self.idle.lock().await;
         if let Some(mut sender) = idle.take()
             && sender.ready().await.is_ok()
         {
-            let response = self.exchange(&mut sender, self.build(method, path, body)?, method).await;
+            let response = self.exchange(&mut sender, outgoing).await;
             // Broken means that nothing was sent, or that asking again is harmless.
             if !matches!(response, Err(ClientError::Broken(_))) {
                 *idle = Some(sender);
                 return response;
             }
         }
-        let mut sender = self.transport.connect().await?;
-        let response = self.exchange(&mut sender, self.build(method, path, body)?, method).await?;
+        let mut sender = self.connect().await?;
+        let response = self.exchange(&mut sender, outgoing).await?;
         *idle = Some(sender);
         Ok(response)
     }
 
-    fn build(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Request<Body>, ClientError> {
+    /// A connection to the first server, from the one whose turn it is, that lets us in.
+    async fn connect(&self) -> Result<SendRequest<Body>, ClientError> {
+        let first = self.server.load(Ordering::Relaxed);
+        let mut told = None;
+        for server in (first..).take(self.transport.servers()) {
+            match self.transport.connect(server).await {
+                Ok(sender) => {
+                    self.server.store(server, Ordering::Relaxed);
+                    return Ok(sender);
+                }
+                // A server that answers wrongly says more than one that does not answer.
+                Err(error) => match told {
+                    None | Some(ClientError::Connect { .. }) => told = Some(error),
+                    Some(_) => {}
+                },
+            }
+        }
+        Err(told.unwrap_or_else(|| ClientError::Credentials("no address of a node was given".to_string())))
+    }
+
+    fn build(&self, outgoing: &Outgoing<'_>) -> Result<Request<Body>, ClientError> {
         let mut builder = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, self.transport.host())
+            .method(&outgoing.method)
+            .uri(outgoing.path)
+            .header(header::HOST, self.transport.host(self.server.load(Ordering::Relaxed)))
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("appliance-ctl/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = self.transport.token() {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if let Some(reason) = self.reason.as_ref().filter(|_| method != Method::GET) {
-            builder = builder.header(REASON_HEADER, reason.as_bytes());
+        if let Some(id) = &outgoing.id {
+            builder = builder.header(REQUEST_HEADER, id);
+            if let Some(reason) = &self.reason {
+                builder = builder.header(REASON_HEADER, reason.as_bytes());
+            }
         }
-        if body.is_some() {
+        if outgoing.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
         }
-        let bytes = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
+        let bytes = outgoing.body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
         builder.body(Full::new(bytes)).map_err(|error| ClientError::Malformed(error.to_string()))
     }
 
@@ -146,36 +226,48 @@ impl Client {
     async fn exchange(
         &self,
         sender: &mut SendRequest<Body>,
-        request: Request<Body>,
-        method: &Method,
+        outgoing: &Outgoing<'_>,
     ) -> Result<Response<Incoming>, ClientError> {
+        let request = self.build(outgoing)?;
         match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                self.notices.add(warnings::of(response.headers()));
+                Ok(response)
+            }
             Ok(Err(error)) => Err(match transport::tls_reason(&error) {
-                Some(reason) => ClientError::Tls { address: self.transport.host().to_string(), reason },
+                Some(reason) => {
+                    let address = self.transport.host(self.server.load(Ordering::Relaxed)).to_string();
+                    ClientError::Tls { address, reason }
+                }
                 None if error.is_canceled() => ClientError::Broken(error.to_string()),
-                None => broken(method, error.to_string()),
+                None => broken(&outgoing.method, error.to_string()),
             }),
-            Err(_) => Err(broken(method, format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+            Err(_) => {
+                Err(broken(&outgoing.method, format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
+            }
         }
     }
 }
 
-/// A read that broke can be asked again; a write may have happened.
-fn broken(method: &Method, why: String) -> ClientError {
-    if method == Method::GET { ClientError::Broken(why) } else { ClientError::Uncertain(why) }
+/// 128 bits nobody else has drawn.
+fn request_id() -> Result<String, ClientError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| ClientError::Broken(format!("no randomness: {error}")))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-async fn finish_within(
-    response: Response<Incoming>,
-    method: &Method,
-) -> Result<(Option<Duration>, Result<Value, ClientError>), ClientError> {
+/// A read that broke can be asked again; a write may have happened.
+fn broken(method: &Method, why: String) -> ClientError {
+    if *method == Method::GET { ClientError::Broken(why) } else { ClientError::Uncertain(why) }
+}
+
+async fn finish_within(response: Response<Incoming>, method: &Method) -> Said {
     let outcome = tokio::time::timeout(ANSWER_TIMEOUT, finish(response)).await;
-    let outcome = outcome.unwrap_or(Err(ClientError::Broken("the answer did not end".to_string())));
-    outcome.map_err(|error| match error {
-        ClientError::Broken(why) => broken(method, why),
-        other => other,
-    })
+    match outcome.unwrap_or(Err(ClientError::Broken("the answer did not end".to_string()))) {
+        Ok((retry_after, result)) => Said::answered(retry_after, result, *method != Method::GET),
+        Err(ClientError::Broken(why)) => Said::failed(broken(method, why)),
+        Err(other) => Said::failed(other),
+    }
 }
 
 /// Reads the rest of an answer: the object, or the refusal and how long to wait before asking again.

@@ -1,7 +1,6 @@
 //! Transport: opens a connection, to the Unix socket of the local node or to an address over TLS.
 //!
-//! It decides nothing about requests. Several addresses are tried in order; only a failure to connect moves on to the
-//! next, so a request never reaches two nodes. Certificates are always verified; there is no switch.
+//! It decides nothing about requests, nor whose turn it is. Certificates are always verified; there is no switch.
 
 use std::error::Error;
 use std::io;
@@ -22,13 +21,15 @@ use super::Body;
 use crate::config::{Connection, Credentials, Endpoint, Remote};
 use crate::error::ClientError;
 
-/// A node that does not accept within this is not there; the next address gets its turn.
+/// A node that does not accept within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where another can be asked: a host that is down answers nothing at all, and somebody is waiting.
+const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(2);
 
 /// How to reach the API.
 pub(super) enum Transport {
     Socket(std::path::PathBuf),
-    Tls { remote: Remote, host: String, config: Arc<ClientConfig> },
+    Tls { remote: Remote, hosts: Vec<String>, config: Arc<ClientConfig> },
 }
 
 impl Transport {
@@ -37,17 +38,25 @@ impl Transport {
             Connection::Socket(path) => Ok(Transport::Socket(path.clone())),
             Connection::Tls(remote) => {
                 let config = Arc::new(tls_config(remote)?);
-                let host = remote.endpoints.first().map(address).unwrap_or_default();
-                Ok(Transport::Tls { remote: remote.clone(), host, config })
+                let hosts = remote.endpoints.iter().map(address).collect();
+                Ok(Transport::Tls { remote: remote.clone(), hosts, config })
             }
         }
     }
 
-    /// What the Host header says.
-    pub(super) fn host(&self) -> &str {
+    /// How many servers there are; at least one.
+    pub(super) fn servers(&self) -> usize {
+        match self {
+            Transport::Socket(_) => 1,
+            Transport::Tls { hosts, .. } => hosts.len().max(1),
+        }
+    }
+
+    /// What the Host header says at a server; beyond the last comes the first again.
+    pub(super) fn host(&self, server: usize) -> &str {
         match self {
             Transport::Socket(_) => "localhost",
-            Transport::Tls { host, .. } => host,
+            Transport::Tls { hosts, .. } => hosts.get(server % self.servers()).map_or("", String::as_str),
         }
     }
 
@@ -61,22 +70,20 @@ impl Transport {
         }
     }
 
-    /// Opens one connection and speaks HTTP/1.1 over it.
-    pub(super) async fn connect(&self) -> Result<SendRequest<Body>, ClientError> {
+    /// Opens one connection to a server and speaks HTTP/1.1 over it.
+    pub(super) async fn connect(&self, server: usize) -> Result<SendRequest<Body>, ClientError> {
         match self {
             Transport::Socket(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| socket_error(path, error))?;
                 handshake(stream, "the socket").await
             }
             Transport::Tls { remote, config, .. } => {
-                let mut last = ClientError::Credentials("no address of a node was given".to_string());
-                for endpoint in &remote.endpoints {
-                    match connect_tls(remote, endpoint, config).await {
-                        Err(error @ ClientError::Connect { .. }) => last = error,
-                        result => return result,
-                    }
+                let servers = self.servers();
+                let timeout = if servers > 1 { CONNECT_TIMEOUT_OF_SEVERAL } else { CONNECT_TIMEOUT };
+                match remote.endpoints.get(server % servers) {
+                    Some(endpoint) => connect_tls(remote, endpoint, config, timeout).await,
+                    None => Err(ClientError::Credentials("no address of a node was given".to_string())),
                 }
-                Err(last)
             }
         }
     }
@@ -102,18 +109,18 @@ async fn connect_tls(
     remote: &Remote,
     endpoint: &Endpoint,
     config: &Arc<ClientConfig>,
+    timeout: Duration,
 ) -> Result<SendRequest<Body>, ClientError> {
     let address = address(endpoint);
     let refused = |source| ClientError::Connect { address: address.clone(), source };
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer");
-    let stream =
-        tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((endpoint.host.as_str(), endpoint.port)));
+    let stream = tokio::time::timeout(timeout, TcpStream::connect((endpoint.host.as_str(), endpoint.port)));
     let stream = stream.await.unwrap_or_else(|_| Err(late())).map_err(refused)?;
     let name = remote.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
     let failed = |reason: String| ClientError::Tls { address: address.clone(), reason };
     let server = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
     let session = TlsConnector::from(config.clone()).connect(server, stream);
-    match tokio::time::timeout(CONNECT_TIMEOUT, session).await {
+    match tokio::time::timeout(timeout, session).await {
         Ok(Ok(stream)) => handshake(stream, &address).await,
         Ok(Err(error)) => Err(failed(tls_reason(&error).unwrap_or_else(|| error.to_string()))),
         Err(_) => Err(refused(late())),

@@ -53,6 +53,8 @@ pub(super) async fn run(
                 misses += 1;
                 tracing::warn!(%error, misses, "watch interrupted");
                 stream = None;
+                // Another server goes on from the same revision: they are the same everywhere.
+                client.turn_away();
                 watch.on_end(if error.is_expired() { End::Expired } else { End::Closed });
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }

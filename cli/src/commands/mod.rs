@@ -5,6 +5,7 @@
 
 mod apply;
 mod batch;
+mod cluster;
 mod completion;
 mod create;
 mod delete;
@@ -38,6 +39,16 @@ pub(crate) async fn run(command: Command, world: &mut World) -> Result<Verdict, 
         Command::Validate(args) => validate::run(&args, world),
         Command::Diff(args) => diff::run(&args, world).await,
         Command::Endpoint(args) => endpoint::run(&args, world).await,
+        Command::Cluster(cluster::args::Cluster::Status(args)) => cluster::status::run(&args, world).await,
+        Command::Member(verb) => cluster::member::run(verb, world).await,
+        Command::Leader(verb) => cluster::leader::run(verb, world).await,
+        Command::Token(verb) => cluster::token::run(verb, world).await,
+        Command::Snapshot(verb) => cluster::snapshot::run(verb, world).await,
+        Command::Recover(args) => cluster::recover::run(&args, world).await,
+        Command::Node(verb) => cluster::reseed::run(verb, world).await,
+        Command::Ca(verb) => cluster::ca::run(verb, world).await,
+        Command::Kubeconfig(args) => cluster::kubeconfig::run(&args, world).await,
+        Command::Credential(verb) => cluster::credential::run(verb, world).await,
         Command::Version(args) => version::run(&args, world).await,
         Command::Completion(args) => completion::run(&args, world),
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ConfigError, Credentials, ReadFile, Remote, endpoints, read_named};
 
@@ -67,7 +67,23 @@ struct Cluster {
     tls_server_name: Option<String>,
     #[serde(default)]
     insecure_skip_tls_verify: bool,
+    #[serde(default)]
+    extensions: Vec<NamedExtension>,
 }
+
+#[derive(Debug, Deserialize)]
+struct NamedExtension {
+    name: String,
+    #[serde(default)]
+    extension: Value,
+}
+
+/// The extension of a cluster entry that lists all of its servers. kubectl keeps it and heeds only `server`.
+const EXTENSION: &str = "appliance";
+/// So many servers are worth trying.
+const SERVERS_MAX: usize = 64;
+/// A name that every node's certificate has, so that any address will do.
+const SERVER_NAME: &str = "appliance";
 
 #[derive(Debug, Deserialize)]
 struct NamedUser {
@@ -122,12 +138,53 @@ pub(crate) fn read(path: &Path, read: ReadFile) -> Result<Remote, ConfigError> {
         }
         _ => Credentials::None,
     };
-    Ok(Remote {
-        endpoints: endpoints(&cluster.server)?,
-        ca,
-        server_name: cluster.tls_server_name,
-        credentials,
-    })
+    Ok(Remote { endpoints: all_endpoints(&cluster)?, ca, server_name: cluster.tls_server_name, credentials })
+}
+
+/// The server, then the others that our extension names.
+fn all_endpoints(cluster: &Cluster) -> Result<Vec<super::Endpoint>, ConfigError> {
+    let mut all = endpoints(&cluster.server)?;
+    let ours = cluster.extensions.iter().filter(|named| named.name == EXTENSION);
+    let servers = ours.filter_map(|named| named.extension.get("servers")?.as_array()).flatten();
+    for server in servers.filter_map(Value::as_str).take(SERVERS_MAX) {
+        for endpoint in endpoints(server)? {
+            if !all.contains(&endpoint) {
+                all.push(endpoint);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The kubeconfig of a credential that a node gave out: `{certificate, key | token, ca, servers}`.
+pub(crate) fn text(user: &str, credential: &Value) -> Result<String, String> {
+    let field = |name: &str| credential.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let missing = |name: &str| format!("the node gave a credential without {name}");
+    let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+    let ca = field("ca").ok_or_else(|| missing("its CA"))?;
+    let servers = credential.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let first = servers.first().and_then(Value::as_str).ok_or_else(|| missing("a server"))?;
+    let mut cluster = json!({
+        "server": first, "certificate-authority-data": encode(ca), "tls-server-name": SERVER_NAME,
+    });
+    if servers.len() > 1 {
+        cluster["extensions"] = json!([{"name": EXTENSION, "extension": {"servers": servers}}]);
+    }
+    let user_entry = match (field("token"), field("certificate"), field("key")) {
+        (Some(token), ..) => json!({"token": token}),
+        (None, Some(certificate), Some(key)) => {
+            json!({"client-certificate-data": encode(certificate), "client-key-data": encode(key)})
+        }
+        _ => return Err(missing("a token or a certificate with its key")),
+    };
+    Ok(crate::output::yaml::render(&json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "appliance", "cluster": cluster}],
+        "users": [{"name": user, "user": user_entry}],
+        "contexts": [{"name": "appliance", "context": {"cluster": "appliance", "user": user, "namespace": "default"}}],
+        "current-context": "appliance",
+    })))
 }
 
 fn current(text: &str) -> Result<(Cluster, User), KubeconfigError> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::args::ConnectionFlags;
 
 pub(crate) use calicoctl_cfg::ConfigFileError;
-pub(crate) use kubeconfig::KubeconfigError;
+pub(crate) use kubeconfig::{KubeconfigError, text as kubeconfig_text};
 
 /// Where a node listens unless it was told otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/appliance/appliance.sock";

@@ -3,6 +3,7 @@
 //! Everything in here is data in, text out. Nothing is printed and no exit code is decided.
 
 pub(crate) mod bordered;
+pub(crate) mod cluster;
 pub(crate) mod columns;
 pub(crate) mod json;
 mod number;

@@ -4,6 +4,8 @@
 //! calicoctl reports in its own words (`accepts 2 arg(s), received 1`) are taken as a list and counted by the command.
 //! The binary flattens [`Args`] under `appliance ctl` and under a program called `calicoctl`.
 
+pub(crate) mod cluster;
+
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
@@ -37,7 +39,7 @@ pub(crate) struct ConnectionFlags {
     /// Kubeconfig that names the node and carries the credentials [env: APPLIANCE_KUBECONFIG]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Address of a node, https://HOST:6443; credentials come from the kubeconfig [env: APPLIANCE_SERVER]
+    /// Address of a node, or several with commas between: https://HOST:6443 [env: APPLIANCE_SERVER]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) server: Option<String>,
     /// Connection file in calicoctl's format [default: /etc/calico/calicoctl.cfg, if it is there]
@@ -150,6 +152,34 @@ pub(crate) enum Command {
         unknown. Messages follow the published page of calicoctl endpoint: `Profile(s) PROF set.`"
     )]
     Endpoint(Endpoint),
+    /// Show whether the cluster works, its members, and what needs doing
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// List, promote, demote and remove members
+    #[command(subcommand)]
+    Member(cluster::Member),
+    /// Hand leadership to another member
+    #[command(subcommand)]
+    Leader(cluster::Leader),
+    /// Make, list and revoke the tokens that hosts join with
+    #[command(subcommand)]
+    Token(cluster::Token),
+    /// Save, verify and restore the whole state
+    #[command(subcommand)]
+    Snapshot(cluster::Snapshot),
+    /// Go on after the quorum is lost for good
+    Recover(cluster::Recover),
+    /// Give this node a fresh copy of the state
+    #[command(subcommand)]
+    Node(cluster::Node),
+    /// Show and replace the certificate authority
+    #[command(subcommand)]
+    Ca(cluster::Ca),
+    /// Write a kubeconfig for a role
+    Kubeconfig(cluster::Kubeconfig),
+    /// List and revoke the bearer tokens of kubeconfigs
+    #[command(subcommand)]
+    Credential(cluster::Credential),
     /// Show the version of this command and of the cluster
     #[command(after_help = "Examples:\n  appliance ctl version --client")]
     Version(Version),
