@@ -3,7 +3,7 @@
 //! What a reader sees is a state between two batches, whole. It holds the lock only to look into the index; bytes that
 //! are not in memory are read from sled afterwards, while a hold keeps purging away from them.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
     chain::{ChainHash, ChainHead},
@@ -11,15 +11,18 @@ use crate::{
     db::{Db, Row},
     error::Fatal,
     event::Change,
+    exported::Exported,
+    frames::Head,
     history::{First, read_change, read_first, read_record},
     holds::{Hold, Holds},
     hub::WatchHub,
     index::{Index, Slot},
     key::Key,
-    options::HistoryBounds,
+    options::{ClusterId, HistoryBounds, StoreOptions},
     record::Record,
     retention,
     revision::Revision,
+    snapshot::Snapshot,
     state::State,
     watch::{Compacted, Watcher},
 };
@@ -31,11 +34,13 @@ pub(crate) struct Core {
     pub(crate) state: State,
     pub(crate) index: Index,
     pub(crate) holds: Arc<Holds>,
+    /// The cluster the store belongs to.
+    pub(crate) cluster: Option<ClusterId>,
 }
 
 impl Core {
-    pub(crate) fn new(db: Arc<Db>, state: State, index: Index) -> Core {
-        Core { db, state, index, holds: Arc::default() }
+    pub(crate) fn new(db: Arc<Db>, state: State, index: Index, cluster: Option<ClusterId>) -> Core {
+        Core { db, state, index, holds: Arc::default(), cluster }
     }
 
     /// Keeps purging away from what is current or retained now.
@@ -48,6 +53,10 @@ impl Core {
 #[derive(Debug)]
 pub(crate) struct Shared {
     core: RwLock<Core>,
+    /// Held by the owner from its first look to its last change of a batch, and for a moment by whoever takes a
+    /// snapshot: what is on the disk and what the state says are the same then, and nothing is half purged.
+    writing: Mutex<()>,
+    pub(crate) exported: Arc<Exported>,
     pub(crate) hub: WatchHub,
     /// Closed while rows are being removed, to those who ask for revisions that may be among them.
     pub(crate) gate: RwLock<()>,
@@ -56,8 +65,31 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(core: Core, hub: WatchHub, history: HistoryBounds, watch_lag_revisions: u64) -> Shared {
-        Shared { core: RwLock::new(core), hub, gate: RwLock::new(()), history, watch_lag_revisions }
+    pub(crate) fn new(core: Core, hub: WatchHub, exported: Arc<Exported>, options: &StoreOptions) -> Shared {
+        Shared {
+            core: RwLock::new(core),
+            writing: Mutex::new(()),
+            exported,
+            hub,
+            gate: RwLock::new(()),
+            history: options.history,
+            watch_lag_revisions: options.watch_lag_revisions,
+        }
+    }
+
+    /// For the owner while it changes something.
+    pub(crate) fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fixes the whole state as it is between two batches.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, Fatal> {
+        let _still = self.writing();
+        let core = self.read();
+        core.db.failure()?;
+        let head = Head { cluster: core.cluster, state: core.state.clone() };
+        let hold = core.holds.snapshot(core.state.revision);
+        Snapshot::new(core.db.clone(), hold, head, self.exported.clone())
     }
 
     // A panic under the lock can only be ours, and leaves at worst an index behind its sled, which the next batch's
@@ -132,6 +164,12 @@ impl Reader {
         let records: Result<Vec<Record>, Fatal> =
             slots.iter().map(|(key, slot)| record(&db, key, slot)).collect();
         Ok((revision, records?))
+    }
+
+    /// Fixes the whole state as it is now, to be written out by whoever asked, at leisure. The writer waits for this as
+    /// long as it takes to copy the request window, a few milliseconds.
+    pub fn snapshot(&self) -> Result<Snapshot, Fatal> {
+        self.shared.snapshot()
     }
 
     /// How many records there are.

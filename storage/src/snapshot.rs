@@ -6,7 +6,7 @@
 
 use std::{
     io::{Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -14,6 +14,7 @@ use crate::{
     chain::ChainHead,
     chunk,
     db::{Db, Row, Tree},
+    durable::write_atomically,
     error::{Fatal, SnapshotError},
     exported::Exported,
     frames::{self, Frame, FrameReader, FrameWriter, Head},
@@ -93,6 +94,13 @@ impl Snapshot {
         let mut bytes = Vec::new();
         self.write_to(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Writes it to a file of the caller's, whole and durably or not at all; answers its bytes.
+    pub fn save(&self, path: &Path) -> Result<u64, SnapshotError> {
+        write_atomically(path, |out| self.write_to(out))?;
+        let file = std::fs::metadata(path)?;
+        Ok(file.len())
     }
 
     /// Writes it into the store's own `snapshots` directory, durably, where the newest two are kept. The database is

@@ -15,8 +15,6 @@ use crate::{
     command::Command,
     directory::Directory,
     error::{Fatal, OpenError, SnapshotError},
-    exported::Exported,
-    frames::Head,
     history,
     hub::{Progress, WatchHub},
     inspect,
@@ -45,9 +43,7 @@ pub struct Store {
     /// What compaction may remove.
     purging: Purging,
     directory: Directory,
-    exported: Arc<Exported>,
     options: StoreOptions,
-    cluster: Option<ClusterId>,
     /// The last index known to be on the disk.
     durable: u64,
     healed: Option<Healed>,
@@ -62,10 +58,10 @@ impl Store {
         let hub = WatchHub::new(progress(&state), options.ring_events, options.ring_bytes);
         // What was read from the disk may still only be in the kernel; it counts once this process has synced it.
         let durable = 0;
-        let core = Core::new(db, state, index);
-        let shared = Arc::new(Shared::new(core, hub, options.history, options.watch_lag_revisions));
+        let core = Core::new(db, state, index, cluster);
+        let shared = Arc::new(Shared::new(core, hub, exported, &options));
         let purging = Purging::new(superseded);
-        Ok(Store { shared, requests, purging, directory, exported, options, cluster, durable, healed })
+        Ok(Store { shared, requests, purging, directory, options, durable, healed })
     }
 
     /// What `open` had to heal, if anything.
@@ -75,7 +71,7 @@ impl Store {
 
     /// The cluster the store belongs to.
     pub fn cluster(&self) -> Option<ClusterId> {
-        self.cluster
+        self.shared.read().cluster
     }
 
     /// The last log entry applied; 0 when none was. It may not be durable yet.
@@ -99,6 +95,7 @@ impl Store {
     }
 
     fn commit(&mut self, batch: &[(u64, Option<Command>)]) -> Result<Vec<Outcome>, Fatal> {
+        let _writing = self.shared.writing();
         let core = self.shared.read();
         // In the same transaction, because each costs sled two writes of its own whatever its size.
         let most = PURGED_PER_BATCH + 2 * batch.len();
@@ -138,6 +135,7 @@ impl Store {
     }
 
     fn purge_some(&mut self) -> Result<bool, Fatal> {
+        let _writing = self.shared.writing();
         let core = self.shared.read();
         let compacted = core.state.compacted;
         let purged = self.purging.take(compacted, core.holds.pins(), PURGED_WHEN_IDLE);
@@ -161,15 +159,12 @@ impl Store {
     /// The last log entry the log need not keep: it is durable in sled, and in two exported snapshots for when sled is
     /// damaged. 0 while there are not two.
     pub fn log_may_be_cut_to(&self) -> u64 {
-        self.durable.min(self.exported.held_twice())
+        self.durable.min(self.shared.exported.held_twice())
     }
 
     /// Fixes the whole state as it is now. Cheap; writing it out may happen on another thread.
     pub fn snapshot(&self) -> Result<Snapshot, Fatal> {
-        let core = self.shared.read();
-        let head = Head { cluster: self.cluster, state: core.state.clone() };
-        let hold = core.holds.snapshot(core.state.revision);
-        Snapshot::new(core.db.clone(), hold, head, self.exported.clone())
+        self.shared.snapshot()
     }
 
     /// Writes a snapshot file into `<dir>/snapshots`, durably, where the newest two are kept.
@@ -184,7 +179,7 @@ impl Store {
     pub fn restore_from(&mut self, file: &Path) -> Result<(), SnapshotError> {
         self.take_over(inspect::open(file)?)?;
         // With it a lone member heals; without it only the log's cut waits for other exports.
-        if let Err(error) = self.exported.adopt(self.applied_index(), file) {
+        if let Err(error) = self.shared.exported.adopt(self.applied_index(), file) {
             tracing::info!(%error, "the restored snapshot is not kept as an export");
         }
         Ok(())
@@ -196,12 +191,16 @@ impl Store {
     }
 
     fn take_over(&mut self, stream: impl Read) -> Result<(), SnapshotError> {
-        let options = StoreOptions { cluster: self.options.cluster.or(self.cluster), ..self.options.clone() };
+        let cluster = self.options.cluster.or(self.cluster());
+        let options = StoreOptions { cluster, ..self.options.clone() };
         let (db, loaded) = open::build(&self.directory, stream, &options, self.applied_index())?;
         let Loaded { cluster, state, index, requests, superseded } = loaded;
         let progress = progress(&state);
-        *self.shared.write() = Core::new(Arc::new(db), state, index);
-        (self.requests, self.purging, self.cluster) = (requests, Purging::new(superseded), cluster);
+        {
+            let _writing = self.shared.writing();
+            *self.shared.write() = Core::new(Arc::new(db), state, index, cluster);
+        }
+        (self.requests, self.purging) = (requests, Purging::new(superseded));
         self.durable = progress.applied;
         self.shared.hub.reset(progress);
         Ok(())

@@ -6,7 +6,7 @@ use appliance_storage::{
 };
 use proptest::prelude::*;
 
-use crate::support::{Fixture, do_delete, do_put, now, options, restore, show_event};
+use crate::support::{Fixture, author, do_delete, do_put, now, options, put, restore, show_event};
 
 fn filled() -> Fixture {
     let mut fixture = Fixture::new();
@@ -96,6 +96,41 @@ fn a_reader_at_work_does_not_stop_purging() {
     fixture.reopen();
     assert!(!fixture.store().purge().unwrap(), "nothing was left to purge");
     assert_eq!(fixture.store().snapshot().unwrap().to_bytes().unwrap(), kept);
+}
+
+#[test]
+fn readers_take_snapshots_between_batches_while_the_store_is_written_and_purged() {
+    let mut fixture = filled();
+    let reader = fixture.reader();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, done) = (folder.path().join("taken"), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| {
+            let mut taken = 0;
+            while taken < 5 || !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let snapshot = reader.snapshot().unwrap();
+                assert_eq!(snapshot.save(&path).unwrap(), inspect(&path).unwrap().bytes);
+                assert_eq!(inspect(&path).unwrap().applied, snapshot.applied_index());
+                taken += 1;
+            }
+        });
+        for round in 0..400u64 {
+            let request = Command::Txn {
+                author: author(Some(u128::from(round))),
+                compare: vec![],
+                then: vec![put(&format!("{}", round % 5), format!("{round}"))],
+                otherwise: vec![],
+            };
+            fixture.apply_all(vec![request, do_delete(&format!("{}", round % 3))]);
+            if round % 7 == 0 {
+                let before = fixture.reader().revision();
+                fixture.apply(Command::Compact { before });
+                while fixture.store().purge().unwrap() {}
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        taking.join().unwrap();
+    });
 }
 
 #[test]
