@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use appliance_consensus::{Config as RaftConfig, Raft, StartError, StopReason};
+use appliance_consensus::{Config as RaftConfig, Origin, Raft, StartError, StopReason};
 use appliance_resources::NodeReportStatus;
 use appliance_storage::{ClusterId, OpenError, Reader, Store, StoreOptions};
 use rustls::ServerConfig;
@@ -407,7 +407,7 @@ async fn open_store(data_dir: &DataDir, identity: &NodeIdentity) -> Result<(Raft
             tracing::warn!("the store was damaged and is being rebuilt: {healed:?}");
         }
         let reader = store.reader();
-        Ok((appliance_consensus::start(config, store)?, reader))
+        Ok((appliance_consensus::start(config, store, Origin::Founder, Box::new(drop))?, reader))
     });
     opened.await.unwrap_or(Err(ServerError::StoreThread))
 }

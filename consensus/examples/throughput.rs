@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appliance_consensus::{Config, Raft, start};
+use appliance_consensus::{Config, Origin, Raft, start};
 use appliance_storage::{Author, Command, Key, Op, Store, StoreOptions};
 
 /// Keys in use: each is overwritten again and again, as policies are.
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let length = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let store = Store::open(&folder.path().join("store"), StoreOptions::default())?;
-    let raft = start(Config::new(1, folder.path()), store)?;
+    let raft = start(Config::new(1, folder.path()), store, Origin::Founder, Box::new(drop))?;
     println!("clients  proposals/s    p50 us    p99 us    max us  fdatasync/s  p50 us");
     for clients in [1, 16, 64] {
         let (syncs, sync_p50) = fdatasyncs(&folder.path().join("raw"), length / 5)?;

@@ -38,8 +38,16 @@ pub struct Config {
     pub checkpoint_bytes: u64,
     /// Entries kept behind a checkpoint, so that a follower that lags a little needs no snapshot.
     pub retained_entries: u64,
+    /// Entries kept at most for a follower that lives and lags more than that, before it gets a snapshot instead.
+    pub lag_entries: u64,
+    /// Bytes of log files above which no entries are kept for such a follower.
+    pub lag_bytes: u64,
     /// Bytes of one file of the log.
     pub wal_file_bytes: u64,
+    /// Learners that caught up are promoted while there are fewer voters than this; with 0 none ever is by itself.
+    pub voters_max: usize,
+    /// Ticks of silence after which a voter is replaced by a learner that caught up; with `None` none ever is by itself.
+    pub replace_after_ticks: Option<u32>,
 }
 
 impl Config {
@@ -55,8 +63,19 @@ impl Config {
             checkpoint_entries: 100_000,
             checkpoint_bytes: 64 * 1_024 * 1_024,
             retained_entries: 5_000,
+            lag_entries: 500_000,
+            lag_bytes: 512 * 1_024 * 1_024,
             wal_file_bytes: 16 * 1_024 * 1_024,
+            voters_max: 5,
+            // Ten minutes: longer than a reboot, shorter than anybody's night.
+            replace_after_ticks: Some(6_000),
         }
+    }
+
+    /// Ticks in a second, which is how often members send each other a sign of life.
+    pub(crate) fn ticks_per_second(&self) -> u32 {
+        let ticks = Duration::from_secs(1).as_nanos() / self.tick.as_nanos().max(1);
+        u32::try_from(ticks).unwrap_or(u32::MAX).max(1)
     }
 
     /// What raft, or we, cannot run with.

@@ -6,7 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{Arc, mpsc::RecvTimeoutError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -14,10 +14,11 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    error::{ProposeError, ReadError, StopReason},
-    input::{INPUTS_MAX, Input},
+    error::{ChangeError, ProposeError, ReadError, StopReason},
+    handle::Reports,
+    input::{INPUTS_MAX, Input, InputReceiver},
     panics, proposals, reads,
-    replica::Replica,
+    replica::{self, Replica},
     state_machine::StateMachine,
     status::Status,
 };
@@ -25,7 +26,8 @@ use crate::{
 /// The thread's state.
 pub(crate) struct Driver<M> {
     pub(crate) replica: Replica<M>,
-    pub(crate) inputs: Receiver<Input>,
+    pub(crate) inputs: InputReceiver,
+    pub(crate) reports: Arc<Reports>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
     pub(crate) tick: Duration,
@@ -57,6 +59,10 @@ impl<M: StateMachine> Driver<M> {
         drop(self.inputs);
         match &reason {
             StopReason::Requested => drop(self.replica),
+            StopReason::Diverged { detail } => {
+                tracing::error!(detail, "this member's data differs from its peers'; consensus stopped");
+                drop(self.replica);
+            }
             StopReason::Failed(error) => {
                 tracing::error!(error, "consensus stopped");
                 // Closing would sync once more, on a disk or from a state that just proved untrustworthy (and
@@ -81,6 +87,9 @@ impl<M: StateMachine> Driver<M> {
                 self.replica.tick();
                 self.replica.machine.housekeep();
             }
+            for (member, ok) in self.reports.take() {
+                self.replica.snapshot_sent(member, ok);
+            }
             self.drain()?;
             self.checkpoint()?;
             if flow == Flow::Stop {
@@ -101,10 +110,16 @@ impl<M: StateMachine> Driver<M> {
             match next {
                 Some(Input::Propose { command, waiter }) => self.replica.propose(command, waiter),
                 Some(Input::Read { waiter }) => self.replica.read(waiter),
+                Some(Input::Change { change, waiter }) => self.replica.change_members(change, waiter),
+                Some(Input::Transfer { to, waiter }) => self.replica.transfer_leadership(to, waiter),
+                Some(Input::Step(incoming)) => self.replica.step(incoming),
+                Some(Input::Refuse { to, id, reason }) => self.replica.refuse(to, id, reason),
+                Some(Input::Unreachable(member)) => self.replica.unreachable(member),
+                Some(Input::Hold(members)) => self.replica.hold(members),
                 Some(Input::Stop) => return Flow::Stop,
                 None => break,
             }
-            next = self.inputs.try_recv().ok();
+            next = self.inputs.try_recv();
         }
         Flow::Continue
     }
@@ -147,11 +162,15 @@ impl<M: StateMachine> Driver<M> {
 
     /// What is still queued was never seen by raft.
     fn refuse_queued(&self) {
-        while let Ok(input) = self.inputs.try_recv() {
+        while let Some(input) = self.inputs.try_recv() {
             match input {
                 Input::Propose { waiter, .. } => proposals::answer(waiter, Err(ProposeError::Stopped)),
                 Input::Read { waiter } => reads::answer(waiter, Err(ReadError::Stopped)),
-                Input::Stop => {}
+                // A waiter may be gone; then nobody is left to be told.
+                Input::Change { waiter, .. } => drop(waiter.send(Err(ChangeError::Stopped))),
+                Input::Transfer { waiter, .. } => drop(waiter.send(Err(ChangeError::Stopped))),
+                Input::Step(incoming) => replica::discard(incoming),
+                Input::Refuse { .. } | Input::Unreachable(_) | Input::Hold(_) | Input::Stop => {}
             }
         }
     }
@@ -165,11 +184,15 @@ mod tests {
         COMMAND_BYTES_MAX, Config, Raft,
         error::{ProposeError, ReadError, StopReason},
         map::Map,
-        start,
+        message::Origin,
     };
 
     fn member(folder: &TempDir) -> Raft {
-        start(Config::new(1, folder.path()), Map::open(folder.path())).unwrap()
+        start(Config::new(1, folder.path()), Map::open(folder.path()))
+    }
+
+    fn start(config: Config, map: Map) -> Raft {
+        crate::start(config, map, Origin::Founder, Box::new(drop)).unwrap()
     }
 
     #[tokio::test]
@@ -234,7 +257,7 @@ mod tests {
     async fn a_state_that_fails_stops_everything_and_says_so() {
         let folder = TempDir::new().unwrap();
         let config = Config::new(1, folder.path());
-        let raft = start(config, Map::open(folder.path()).failing_at(4)).unwrap();
+        let raft = start(config, Map::open(folder.path()).failing_at(4));
         assert_eq!(raft.propose(b"a=1".to_vec()).await, Ok(Vec::new()));
 
         assert_eq!(raft.propose(b"a=2".to_vec()).await, Err(ProposeError::Uncertain), "it is in the log");
@@ -250,7 +273,7 @@ mod tests {
     async fn the_log_is_cut_behind_what_was_exported() {
         let folder = TempDir::new().unwrap();
         let config = Config { checkpoint_entries: 20, retained_entries: 5, ..Config::new(1, folder.path()) };
-        let raft = start(config, Map::open(folder.path())).unwrap();
+        let raft = start(config, Map::open(folder.path()));
         for turn in 0..30 {
             raft.propose(format!("a={turn}").into_bytes()).await.unwrap();
         }

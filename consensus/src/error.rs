@@ -31,8 +31,34 @@ pub enum ProposeError {
         /// What the state machine says of it.
         reason: String,
     },
+    /// Nothing was written: this member was removed from its cluster.
+    #[error("this member was removed from its cluster; ask another one")]
+    Removed,
     /// Nothing was written: the member had stopped before it saw the command.
     #[error("this member has stopped")]
+    Stopped,
+}
+
+/// Why a change of the members, or of the leader, was not seen to happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Nothing was changed: nobody leads, so there may be no quorum.
+    #[error("no member leads the cluster now, so nothing was changed; try again when one does")]
+    NoLeader,
+    /// Nothing was changed; the same may be asked again after a pause.
+    #[error("another change of the members is under way, so nothing was changed; try again in a moment")]
+    Busy,
+    /// It may have happened or may still. Asking again does no harm: what is so already is not changed twice.
+    #[error("the change was not seen to happen in time; it may still: look at the members, then ask again")]
+    Uncertain,
+    /// Nothing was changed, and nothing would be if it were asked again now.
+    #[error("nothing was changed: {reason}")]
+    Refused {
+        /// What is in the way, and what helps.
+        reason: String,
+    },
+    /// Nothing was changed: this member has stopped, or was removed.
+    #[error("this member has stopped; ask another one")]
     Stopped,
 }
 
@@ -45,6 +71,9 @@ pub enum ReadError {
     /// Nothing was tried; the read may be sent again after a pause.
     #[error("too many reads wait already")]
     Busy,
+    /// This member was removed from its cluster, so nothing tells it what is current.
+    #[error("this member was removed from its cluster; ask another one")]
+    Removed,
     /// The member has stopped and serves nothing.
     #[error("this member has stopped")]
     Stopped,
@@ -135,6 +164,13 @@ pub enum StopReason {
     /// Somebody called [`crate::Raft::stop`].
     #[error("stopped as requested")]
     Requested,
+    /// This member's state or log is not what the others agreed on. Its data must not be used again: it needs a fresh
+    /// copy from its peers.
+    #[error("this member's data differs from its peers': {detail}")]
+    Diverged {
+        /// What was compared, and with whom.
+        detail: String,
+    },
     /// The disk failed or the state could not follow the log; the process must end.
     #[error("{0}")]
     Failed(String),

@@ -1,14 +1,19 @@
 //! Raft: the cloneable handle. Everything else in the process meets consensus here: callers are async, the driver is
 //! a thread, and a bounded queue lies between them.
 
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     config::COMMAND_BYTES_MAX,
-    error::{ProposeError, ReadError, StopReason},
-    input::Input,
+    error::{ChangeError, ProposeError, ReadError, StopReason},
+    input::{Input, InputSender, QueueFull, Unqueued},
+    message::{Incoming, IncomingPayload, MemberChange},
     status::Status,
 };
 
@@ -16,14 +21,32 @@ use crate::{
 /// that nobody is left to ask it anything.
 #[derive(Clone)]
 pub struct Raft {
-    pub(crate) inputs: SyncSender<Input>,
+    pub(crate) inputs: InputSender,
+    pub(crate) reports: Arc<Reports>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) stopped: watch::Receiver<Option<StopReason>>,
     pub(crate) check: fn(&[u8]) -> Result<(), String>,
+    pub(crate) check_snapshot: fn(&Path) -> Result<u64, String>,
+}
+
+/// How snapshots ended, by member. Beside the queue, for a report that is lost because the queue is full would keep its
+/// member waiting; bounded by the number of members.
+#[derive(Default)]
+pub(crate) struct Reports(Mutex<BTreeMap<u64, bool>>);
+
+impl Reports {
+    fn add(&self, member: u64, ok: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(member, ok);
+    }
+
+    pub(crate) fn take(&self) -> BTreeMap<u64, bool> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Raft {
-    /// Proposes a command and waits until this member has applied it; answers the state machine's outcome.
+    /// Proposes a command and waits until this member has applied it; answers the state machine's outcome. A member that
+    /// follows hands the command on to its leader.
     ///
     /// Dropping the future withdraws nothing: the command may still take effect.
     pub async fn propose(&self, command: Vec<u8>) -> Result<Vec<u8>, ProposeError> {
@@ -33,8 +56,8 @@ impl Raft {
         (self.check)(&command).map_err(|reason| ProposeError::Invalid { reason })?;
         let (waiter, answer) = oneshot::channel();
         self.inputs.try_send(Input::Propose { command, waiter }).map_err(|error| match error {
-            TrySendError::Full(_) => ProposeError::Busy,
-            TrySendError::Disconnected(_) => ProposeError::Stopped,
+            Unqueued::Full => ProposeError::Busy,
+            Unqueued::Stopped => ProposeError::Stopped,
         })?;
         // A waiter dropped without an answer was with a thread that is gone; what became of its command is unknown.
         answer.await.unwrap_or(Err(ProposeError::Uncertain))
@@ -44,10 +67,68 @@ impl Raft {
     pub async fn read_index(&self) -> Result<u64, ReadError> {
         let (waiter, answer) = oneshot::channel();
         self.inputs.try_send(Input::Read { waiter }).map_err(|error| match error {
-            TrySendError::Full(_) => ReadError::Busy,
-            TrySendError::Disconnected(_) => ReadError::Stopped,
+            Unqueued::Full => ReadError::Busy,
+            Unqueued::Stopped => ReadError::Stopped,
         })?;
         answer.await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    /// Changes the members and waits until this member has seen the change in force. From any member; asking for what is
+    /// so already is no error.
+    pub async fn change_members(&self, change: MemberChange) -> Result<(), ChangeError> {
+        let (waiter, answer) = oneshot::channel();
+        self.inputs.try_send(Input::Change { change, waiter }).map_err(change_error)?;
+        answer.await.unwrap_or(Err(ChangeError::Uncertain))
+    }
+
+    /// Hands leadership over, to the voter that is furthest when none is named, and answers who leads now. From any
+    /// member.
+    pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<u64, ChangeError> {
+        let (waiter, answer) = oneshot::channel();
+        self.inputs.try_send(Input::Transfer { to, waiter }).map_err(change_error)?;
+        answer.await.unwrap_or(Err(ChangeError::Uncertain))
+    }
+
+    /// Learners that are not promoted by themselves, in place of those said before. A member that was demoted by hand
+    /// stays a learner as long as the leader remembers that; who keeps it in a record says it here at every start.
+    pub fn hold_learners(&self, members: BTreeSet<u64>) -> Result<(), QueueFull> {
+        queued(self.inputs.try_send(Input::Hold(members)))
+    }
+
+    /// Another member said something. Never blocks. A command that could not be applied is refused in our name.
+    pub fn step(&self, incoming: Incoming) -> Result<(), QueueFull> {
+        let from = incoming.from;
+        let input = match incoming.payload {
+            IncomingPayload::Propose { id, ref command } => match self.check_forwarded(command) {
+                Ok(()) => Input::Step(incoming),
+                Err(reason) => Input::Refuse { to: from, id, reason },
+            },
+            _ => Input::Step(incoming),
+        };
+        queued(self.inputs.try_send(input))
+    }
+
+    fn check_forwarded(&self, command: &[u8]) -> Result<(), String> {
+        if command.len() > COMMAND_BYTES_MAX {
+            return Err(format!("command is {} bytes, the limit is {COMMAND_BYTES_MAX}", command.len()));
+        }
+        (self.check)(command)
+    }
+
+    /// Messages to a member were lost. Never blocks; a report that is itself lost is found out by raft.
+    pub fn unreachable(&self, member: u64) {
+        // Raft would only send a little more slowly.
+        let _ = self.inputs.try_send(Input::Unreachable(member));
+    }
+
+    /// A snapshot reached its member, or did not. Never blocks, and is never lost; seen within a tick.
+    pub fn snapshot_sent(&self, member: u64, ok: bool) {
+        self.reports.add(member, ok);
+    }
+
+    /// What reads a received snapshot to its last byte, and answers the applied index in it.
+    pub fn check_snapshot(&self) -> fn(&Path) -> Result<u64, String> {
+        self.check_snapshot
     }
 
     /// What this member believed a moment ago.
@@ -71,13 +152,29 @@ impl Raft {
         }
     }
 
-    /// Stops the member: answers everyone who waits, makes the state durable and ends the thread. Nothing is lost
-    /// either way; a member that was stopped opens faster than one that was killed.
+    /// Stops the member: a leader hands over first, if it can within an election timeout; then everyone who waits is
+    /// answered, the state made durable and the thread ended. Nothing is lost either way; a member that was stopped opens
+    /// faster than one that was killed.
     pub async fn stop(&self) {
         // An error other than "full" means that the thread has ended already.
-        while let Err(TrySendError::Full(_)) = self.inputs.try_send(Input::Stop) {
+        while let Err(Unqueued::Full) = self.inputs.try_send(Input::Stop) {
             tokio::task::yield_now().await;
         }
         self.stopped().await;
+    }
+}
+
+/// Whoever brings something to a member that has stopped is none the wiser, as if the network had lost it.
+fn queued(result: Result<(), Unqueued>) -> Result<(), QueueFull> {
+    match result {
+        Ok(()) | Err(Unqueued::Stopped) => Ok(()),
+        Err(Unqueued::Full) => Err(QueueFull),
+    }
+}
+
+fn change_error(error: Unqueued) -> ChangeError {
+    match error {
+        Unqueued::Full => ChangeError::Busy,
+        Unqueued::Stopped => ChangeError::Stopped,
     }
 }

@@ -70,6 +70,7 @@
 //! * Which of raft's panics can a file on disk still reach? (`Log::agree_with` must leave none.)
 
 mod cache;
+mod changes;
 mod checkpoint;
 mod config;
 #[cfg(test)]
@@ -82,46 +83,68 @@ mod log;
 mod logger;
 #[cfg(test)]
 mod map;
+mod message;
 mod node;
 pub mod offline;
 mod panics;
+mod peers;
 mod proposals;
 mod reads;
 mod ready;
 mod replica;
 #[cfg(test)]
 mod scripts;
+mod snapshots;
 mod state_machine;
 mod status;
 mod wal;
 
-use std::{sync::mpsc, thread};
+use std::{sync::Arc, thread};
 
 use tokio::sync::watch;
 
 pub use config::{COMMAND_BYTES_MAX, Config};
-pub use error::{ProposeError, ReadError, StartError, StopReason};
+pub use error::{ChangeError, ProposeError, ReadError, StartError, StopReason};
 pub use handle::Raft;
+pub use input::QueueFull;
+pub use message::{
+    Beat, Incoming, IncomingPayload, MemberChange, Origin, Outgoing, Payload, Refusal, Sender, SnapshotBody,
+};
+pub use proposals::ProposalId;
 pub use state_machine::{Export, StateMachine};
-pub use status::{Role, Status};
+pub use status::{PeerStatus, Role, Status};
 pub use wal::WalError;
 
-/// Starts this member over `machine` and spawns the thread that drives it. A fresh data directory begins a cluster of
-/// one; a lone voter campaigns at once, so the first proposal need not wait for an election.
-pub fn start<M: StateMachine>(config: Config, machine: M) -> Result<Raft, StartError> {
-    let founders = [config.node_id];
+/// Starts this member over `machine` and spawns the thread that drives it. A fresh data directory begins as `origin` says;
+/// a lone voter campaigns at once, so the first proposal need not wait for an election.
+pub fn start<M: StateMachine>(
+    config: Config,
+    machine: M,
+    origin: Origin,
+    send: Sender,
+) -> Result<Raft, StartError> {
     let incarnation = getrandom::u64().map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
-    // Nobody to send to yet; raft treats a message that is dropped as one the network lost.
-    let send = Box::new(|messages: Vec<raft::eraftpb::Message>| {
-        tracing::debug!(messages = messages.len(), "no transport: messages dropped");
-    });
+    let founders = match origin {
+        Origin::Founder => vec![config.node_id],
+        Origin::Joiner => Vec::new(),
+    };
     let tick = config.tick;
     let replica = replica::Replica::start(&config, machine, &founders, incarnation, send)?;
-    let (inputs, queue) = mpsc::sync_channel(input::INPUTS_MAX);
+    let (inputs, queue) = input::queue();
     let (status, shown) = watch::channel(replica.status());
     let (reason, stopped) = watch::channel(None);
-    let driver = driver::Driver { replica, inputs: queue, status, stopped: reason, tick, export: None };
+    let reports = Arc::<handle::Reports>::default();
+    let raft = Raft {
+        inputs,
+        reports: reports.clone(),
+        status: shown,
+        stopped,
+        check: M::check,
+        check_snapshot: M::check_snapshot,
+    };
+    let driver =
+        driver::Driver { replica, inputs: queue, reports, status, stopped: reason, tick, export: None };
     let thread = thread::Builder::new().name("raft".to_owned());
     thread.spawn(move || driver.run()).map_err(StartError::Thread)?;
-    Ok(Raft { inputs, status: shown, stopped, check: M::check })
+    Ok(raft)
 }

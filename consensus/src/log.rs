@@ -205,6 +205,11 @@ impl Log {
         self.wal.commit()
     }
 
+    /// The configuration in force, as of the state.
+    pub(crate) fn conf_state(&self) -> &ConfState {
+        self.conf.get_conf_state()
+    }
+
     /// The entry that brought the configuration in force.
     pub(crate) fn conf_index(&self) -> u64 {
         self.conf.index
@@ -234,13 +239,18 @@ impl Log {
     }
 
     /// Offers the state as of `index` to followers whose next entry was cut.
-    pub(crate) fn offer_snapshot(&mut self, index: u64, data: Vec<u8>) -> Result<(), WalError> {
-        let mut snapshot = Snapshot { data: data.into(), ..Snapshot::default() };
+    pub(crate) fn offer_snapshot(&mut self, index: u64) -> Result<(), WalError> {
+        let mut snapshot = Snapshot::default();
         let mut metadata = position(index, self.read_term(index)?);
         metadata.set_conf_state(self.conf.get_conf_state().clone());
         snapshot.set_metadata(metadata);
         self.snapshot = Some(snapshot);
         Ok(())
+    }
+
+    /// Offers it no longer.
+    pub(crate) fn withdraw_snapshot(&mut self) {
+        self.snapshot = None;
     }
 
     pub(crate) fn first(&self) -> u64 {
@@ -339,9 +349,15 @@ impl Storage for Log {
         Ok(self.last)
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         match &self.snapshot {
-            Some(snapshot) if snapshot.get_metadata().index >= request_index => Ok(snapshot.clone()),
+            // A member refuses a state in whose configuration it is not, and would ask for ever.
+            Some(snapshot)
+                if snapshot.get_metadata().index >= request_index
+                    && has_member(snapshot.get_metadata().get_conf_state(), to) =>
+            {
+                Ok(snapshot.clone())
+            }
             _ => {
                 self.wanted.set(Some(request_index));
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())
@@ -387,6 +403,11 @@ fn last_entry(wal: &Wal, dir: &std::path::Path, cut: u64) -> Result<u64, WalErro
             Err(WalError::Read { dir: dir.to_owned(), reason })
         }
     }
+}
+
+/// Whether a configuration has this member, as whatever.
+pub(crate) fn has_member(conf: &ConfState, id: u64) -> bool {
+    conf.voters.contains(&id) || conf.voters_outgoing.contains(&id) || conf.learners.contains(&id)
 }
 
 fn position(index: u64, term: u64) -> SnapshotMetadata {

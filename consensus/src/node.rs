@@ -7,19 +7,26 @@
 use protobuf::Message as _;
 use raft::{
     INVALID_ID, LightReady, RawNode, Ready, SnapshotStatus, StateRole,
-    eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message},
+    eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType},
 };
 
 use crate::{
     config::Config,
     error::{ProposeError, StartError},
-    log::Log,
+    log::{Log, has_member},
     logger,
     proposals::ProposalId,
     reads,
     status::{Role, Status},
     wal::WalError,
 };
+
+/// A leader and its term. A command that was handed to one may be lost with the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reign {
+    pub(crate) leader: u64,
+    pub(crate) term: u64,
+}
 
 /// One member's raft.
 pub(crate) struct Node {
@@ -66,8 +73,24 @@ impl Node {
         }
     }
 
-    /// A message from another member. Raft refuses what it cannot use; a peer's mistake is not ours.
+    /// A message from another member, of any kind but a snapshot.
     pub(crate) fn step(&mut self, message: Message) {
+        if message.to == self.id && is_for_peers(message.get_msg_type()) {
+            self.step_checked(message);
+        } else {
+            tracing::warn!(from = message.from, kind = ?message.get_msg_type(), "not a message for this member");
+        }
+    }
+
+    /// A snapshot message, whose state lies in a file.
+    pub(crate) fn step_snapshot(&mut self, message: Message) {
+        if message.to == self.id && message.get_msg_type() == MessageType::MsgSnapshot {
+            self.step_checked(message);
+        }
+    }
+
+    /// Raft refuses what it cannot use; a peer's mistake is not ours.
+    fn step_checked(&mut self, message: Message) {
         if let Err(error) = self.raw.step(message) {
             tracing::debug!(%error, "raft refused a message");
         }
@@ -150,21 +173,24 @@ impl Node {
         Ok(())
     }
 
-    /// Tells raft that a snapshot did not reach its member; until told, the leader sends that member nothing.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "its caller, the transport, comes with the second member")
-    )]
-    pub(crate) fn snapshot_failed(&mut self, member: u64) {
-        self.raw.report_snapshot(member, SnapshotStatus::Failure);
+    /// Tells raft how a snapshot to a member ended; until told, the leader sends that member nothing.
+    pub(crate) fn snapshot_sent(&mut self, member: u64, ok: bool) {
+        let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(member, status);
     }
 
-    /// The term this member leads, if it does.
-    pub(crate) fn leads(&self) -> Option<u64> {
-        self.is_leader().then_some(self.raw.raft.term)
+    /// Tells raft that messages to a member were lost.
+    pub(crate) fn unreachable(&mut self, member: u64) {
+        self.raw.report_unreachable(member);
     }
 
-    fn is_leader(&self) -> bool {
+    /// Who leads, and in which term, as far as this member knows.
+    pub(crate) fn reign(&self) -> Option<Reign> {
+        let raft = &self.raw.raft;
+        (raft.leader_id != INVALID_ID).then_some(Reign { leader: raft.leader_id, term: raft.term })
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader
     }
 
@@ -194,12 +220,29 @@ impl Node {
             applied,
             first: self.log().first(),
             last: self.log().last(),
+            removed: self.is_removed(),
             voters: conf.voters,
+            outgoing_voters: conf.voters_outgoing,
             learners: conf.learners,
+            ..Status::default()
         };
         status.voters.sort_unstable();
+        status.outgoing_voters.sort_unstable();
         status.learners.sort_unstable();
         status
+    }
+
+    /// This member was in a configuration that was put into force, and is not in the one that is now. One that waits for
+    /// its first snapshot knows no configuration at all.
+    pub(crate) fn is_removed(&self) -> bool {
+        let conf = self.log().conf_state();
+        !conf.voters.is_empty() && !has_member(conf, self.id)
+    }
+
+    /// What a leader knows of another member's log.
+    pub(crate) fn matched(&self, member: u64) -> Option<u64> {
+        let progress = self.is_leader().then(|| self.raw.raft.prs().get(member)).flatten()?;
+        Some(progress.matched)
     }
 
     /// Raft leaves a joint configuration when the leader that entered it applies it. If leadership moved in between,
@@ -220,6 +263,26 @@ impl Node {
         let jitter = usize::try_from(drawn % self.election_ticks as u64).unwrap_or(0);
         self.raw.raft.set_randomized_election_timeout(self.election_ticks + jitter);
     }
+}
+
+/// What members say to each other. Everything else either comes from within, or came with more than a message: a command
+/// must be checked before it is in the log, and a snapshot needs its file.
+fn is_for_peers(kind: MessageType) -> bool {
+    use MessageType::*;
+    matches!(
+        kind,
+        MsgAppend
+            | MsgAppendResponse
+            | MsgHeartbeat
+            | MsgHeartbeatResponse
+            | MsgReadIndex
+            | MsgReadIndexResp
+            | MsgRequestPreVote
+            | MsgRequestPreVoteResponse
+            | MsgRequestVote
+            | MsgRequestVoteResponse
+            | MsgTimeoutNow
+    )
 }
 
 /// The finaliser of SplitMix64: spreads a small difference over all bits.

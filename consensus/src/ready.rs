@@ -16,18 +16,25 @@
 
 use raft::{
     Ready,
-    eraftpb::{Entry, EntryType, Message},
+    eraftpb::{Entry, EntryType, Message, MessageType},
 };
 
-use crate::{proposals::ProposalId, replica::Replica, state_machine::StateMachine, wal::WalError};
+use crate::{
+    message::{Outgoing, Payload},
+    proposals::ProposalId,
+    replica::Replica,
+    snapshots,
+    state_machine::StateMachine,
+    wal::WalError,
+};
 
 impl<M: StateMachine> Replica<M> {
     pub(crate) fn handle_ready(&mut self) -> Result<(), WalError> {
         let mut ready = self.node.ready();
-        self.send(ready.take_messages());
+        self.send_messages(ready.take_messages());
         self.restore(&ready)?;
         self.append(&ready)?;
-        self.send(ready.take_persisted_messages());
+        self.send_messages(ready.take_persisted_messages());
         for read in ready.take_read_states() {
             self.reads.confirm(&read.request_ctx, read.index);
         }
@@ -36,7 +43,7 @@ impl<M: StateMachine> Replica<M> {
         if let Some(commit) = light.commit_index() {
             self.node.log_mut().set_commit(commit);
         }
-        self.send(light.take_messages());
+        self.send_messages(light.take_messages());
         committed.append(&mut light.take_committed_entries());
         self.apply(&committed)?;
         if let Some(last) = committed.last() {
@@ -46,9 +53,27 @@ impl<M: StateMachine> Replica<M> {
         Ok(())
     }
 
-    fn send(&mut self, messages: Vec<Message>) {
-        if !messages.is_empty() {
-            (self.send)(messages);
+    fn send_messages(&mut self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let outgoing: Vec<Outgoing> =
+            messages.into_iter().filter_map(|message| self.outgoing(message)).collect();
+        (self.send)(outgoing);
+    }
+
+    fn outgoing(&mut self, message: Message) -> Option<Outgoing> {
+        let to = message.to;
+        if message.get_msg_type() != MessageType::MsgSnapshot {
+            return Some(Outgoing { to, payload: Payload::Message(message) });
+        }
+        match self.snapshots.send(to, message.get_snapshot().get_metadata().index) {
+            Some(body) => Some(Outgoing { to, payload: Payload::Snapshot { message, body } }),
+            None => {
+                // Withdrawn since raft took it; it asks again.
+                self.node.snapshot_sent(to, false);
+                None
+            }
         }
     }
 
@@ -58,9 +83,21 @@ impl<M: StateMachine> Replica<M> {
         if snapshot.get_metadata().index == 0 {
             return Ok(());
         }
-        self.node.log_mut().announce_restore(snapshot.get_metadata())?;
-        self.machine.restore(&snapshot.data);
-        self.node.log_mut().begin_at(snapshot.get_metadata())
+        let metadata = snapshot.get_metadata();
+        let file = self.snapshots.take_received(metadata.index, metadata.term);
+        // Only messages that came with a file reach raft.
+        let file =
+            file.unwrap_or_else(|| stop(format!("the snapshot of entry {} has no file", metadata.index)));
+        self.node.log_mut().announce_restore(metadata)?;
+        self.machine.restore(&file);
+        snapshots::remove(&file);
+        let applied = self.machine.applied_index();
+        if applied != metadata.index {
+            stop(format!("the snapshot of entry {} holds the state of entry {applied}", metadata.index));
+        }
+        self.node.log_mut().begin_at(metadata)?;
+        self.members_changed();
+        Ok(())
     }
 
     fn append(&mut self, ready: &Ready) -> Result<(), WalError> {
@@ -83,6 +120,7 @@ impl<M: StateMachine> Replica<M> {
             match run {
                 [change] if !is_ordinary(change) => {
                     self.node.apply_conf_change(change)?;
+                    self.members_changed();
                     self.machine.apply(&[(change.index, b"")]);
                 }
                 run => self.apply_commands(run),
@@ -103,14 +141,20 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    /// Commands of a term this member no longer leads may be overwritten by another leader, or may not.
+    /// Commands that were handed to a leader that leads no longer may be overwritten by the next, or may not.
     fn note_leadership(&mut self) {
-        let leads = self.node.leads();
-        if self.led.is_some() && self.led != leads {
-            self.proposals.leadership_moved();
+        let reign = self.node.reign();
+        if self.reign != reign {
+            self.proposals.leadership_moved(reign);
         }
-        self.led = leads;
+        self.reign = reign;
     }
+}
+
+/// The end of this member: what raft and the state believe no longer fits together. Without the hook's line on standard
+/// error, as every other end.
+fn stop(reason: String) -> ! {
+    std::panic::resume_unwind(Box::new(reason))
 }
 
 fn is_ordinary(entry: &Entry) -> bool {

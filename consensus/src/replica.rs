@@ -3,23 +3,24 @@
 //! The driver feeds it inputs and ticks and then drains it; the golden scripts do the same by hand. It holds no clock
 //! and starts nothing. What it sends goes through one function that the caller plugs in.
 
-use raft::eraftpb::Message;
+use std::collections::BTreeSet;
 
 use crate::{
+    changes::{ChangeWaiter, TransferWaiter},
     checkpoint::Checkpoints,
     config::Config,
-    error::{ProposeError, StartError},
+    error::{ChangeError, ProposeError, ReadError, StartError},
     log::Log,
-    node::Node,
-    proposals::{self, Proposals},
+    message::{Incoming, IncomingPayload, MemberChange, Outgoing, Payload, Refusal, Sender},
+    node::{Node, Reign},
+    peers::{Peer, Peers},
+    proposals::{self, ProposalId, Proposals},
     reads::{self, Reads},
+    snapshots::{self, Snapshots},
     state_machine::{Export, StateMachine},
-    status::Status,
+    status::{PeerStatus, Status},
     wal::WalError,
 };
-
-/// Takes messages for other members. May drop any of them, as a network may; must not block.
-pub(crate) type Sender = Box<dyn FnMut(Vec<Message>) + Send>;
 
 /// One member.
 ///
@@ -30,10 +31,15 @@ pub(crate) struct Replica<M> {
     pub(crate) machine: M,
     pub(crate) proposals: Proposals,
     pub(crate) reads: Reads,
+    pub(crate) snapshots: Snapshots,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) send: Sender,
-    /// The term this member led when it was last drained.
-    pub(crate) led: Option<u64>,
+    /// Who led when this member was last drained.
+    pub(crate) reign: Option<Reign>,
+    peers: Peers,
+    /// What is to be sent with the next drain, beside raft's own messages.
+    outbox: Vec<Outgoing>,
+    id: u64,
     checkpoint_bytes: u64,
     retained_entries: u64,
 }
@@ -55,17 +61,23 @@ impl<M: StateMachine> Replica<M> {
         let mut checkpoints = Checkpoints::new(config.checkpoint_entries, config.checkpoint_bytes);
         checkpoints.resume(entries.saturating_sub(config.retained_entries), bytes);
         let node = Node::start(config, log, applied, incarnation)?;
-        Ok(Replica {
-            led: node.leads(),
+        let mut replica = Replica {
+            reign: node.reign(),
             node,
             machine,
             proposals: Proposals::new(config.node_id, incarnation),
             reads: Reads::new(config.node_id, incarnation),
+            snapshots: Snapshots::default(),
             checkpoints,
             send,
+            peers: Peers::new(),
+            outbox: Vec::new(),
+            id: config.node_id,
             checkpoint_bytes: config.checkpoint_bytes,
             retained_entries: config.retained_entries,
-        })
+        };
+        replica.members_changed();
+        Ok(replica)
     }
 
     /// The first thing after the start: applies what the log knows to be committed, and campaigns if nobody else could.
@@ -77,37 +89,126 @@ impl<M: StateMachine> Replica<M> {
         self.drain()
     }
 
-    /// Proposes a command; its waiter is answered when it is applied, or told why it will not be.
+    /// Proposes a command, or hands it to the leader; its waiter is answered when it is applied here, or told why it will
+    /// not be.
     pub(crate) fn propose(&mut self, command: Vec<u8>, waiter: proposals::Waiter) {
-        if self.node.leads().is_none() {
-            return proposals::answer(waiter, Err(ProposeError::NoLeader));
+        if self.node.is_removed() {
+            return proposals::answer(waiter, Err(ProposeError::Removed));
         }
-        let Some(id) = self.proposals.enter(waiter) else { return };
-        if let Err(error) = self.node.propose(id, command) {
+        let Some(reign) = self.node.reign() else {
+            return proposals::answer(waiter, Err(ProposeError::NoLeader));
+        };
+        let Some(id) = self.proposals.enter(waiter, reign) else { return };
+        if !self.node.is_leader() {
+            self.outbox.push(Outgoing { to: reign.leader, payload: Payload::Propose { id, command } });
+        } else if let Err(error) = self.node.propose(id, command) {
             self.proposals.refused(id, error);
         }
     }
 
+    /// Another member handed us a command. It hears of a definite refusal; of anything else it hears from its own log.
+    fn propose_for(&mut self, from: u64, id: ProposalId, command: Vec<u8>) {
+        let refusal = match self.node.propose(id, command) {
+            Ok(()) => return,
+            Err(ProposeError::Busy) => Refusal::Busy,
+            Err(_) => Refusal::NoLeader,
+        };
+        self.outbox.push(Outgoing { to: from, payload: Payload::Refused { id, refusal } });
+    }
+
+    /// Another member handed us a command that no state could read.
+    pub(crate) fn refuse(&mut self, to: u64, id: ProposalId, reason: String) {
+        let refusal = Refusal::Invalid(reason);
+        self.outbox.push(Outgoing { to, payload: Payload::Refused { id, refusal } });
+    }
+
+    /// The leader did not do what we asked it to.
+    fn refused(&mut self, id: ProposalId, refusal: Refusal) {
+        let error = match refusal {
+            Refusal::NoLeader => ProposeError::NoLeader,
+            // A leader never says that of a command; that nothing was written holds either way.
+            Refusal::Busy | Refusal::AlreadySo => ProposeError::Busy,
+            Refusal::Invalid(reason) => ProposeError::Invalid { reason },
+        };
+        self.proposals.refused(id, error);
+    }
+
     /// Finds an index for a linearizable read.
     pub(crate) fn read(&mut self, waiter: reads::Waiter) {
+        if self.node.is_removed() {
+            return reads::answer(waiter, Err(ReadError::Removed));
+        }
         self.reads.enter(waiter);
     }
+
+    /// Changes the members.
+    pub(crate) fn change_members(&mut self, _change: MemberChange, waiter: ChangeWaiter) {
+        let reason = "this version can not change its members yet".to_owned();
+        // The waiter may be gone; then nobody is left to be told.
+        let _ = waiter.send(Err(ChangeError::Refused { reason }));
+    }
+
+    /// Lets somebody else lead.
+    pub(crate) fn transfer_leadership(&mut self, _to: Option<u64>, waiter: TransferWaiter) {
+        let reason = "this version can not hand over leadership yet".to_owned();
+        // The waiter may be gone; then nobody is left to be told.
+        let _ = waiter.send(Err(ChangeError::Refused { reason }));
+    }
+
+    /// These learners stay learners.
+    pub(crate) fn hold(&mut self, _members: BTreeSet<u64>) {}
 
     /// One tick of raft's clock.
     pub(crate) fn tick(&mut self) {
         self.node.tick();
+        self.peers.tick();
+        self.proposals.tick();
         if let Some(context) = self.reads.tick() {
             self.node.read_index(context);
         }
+        let overdue = self.snapshots.tick();
+        if overdue.offer {
+            self.node.log_mut().withdraw_snapshot();
+        }
+        overdue.members.into_iter().for_each(|member| self.snapshot_sent(member, false));
     }
 
-    /// A message from another member.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "its caller, the transport, comes with the second member")
-    )]
-    pub(crate) fn step(&mut self, message: Message) {
-        self.node.step(message);
+    /// Another member said something.
+    pub(crate) fn step(&mut self, Incoming { from, payload }: Incoming) {
+        self.peers.heard(from);
+        match payload {
+            IncomingPayload::Message(message) => self.node.step(message),
+            IncomingPayload::Snapshot { message, file } => {
+                let metadata = message.get_snapshot().get_metadata();
+                self.snapshots.receive(metadata.index, metadata.term, file);
+                self.node.step_snapshot(message);
+            }
+            IncomingPayload::Propose { id, command } => self.propose_for(from, id, command),
+            IncomingPayload::Change { id, .. } | IncomingPayload::Transfer { id, .. } => {
+                self.refuse(from, id, "this version can not do that yet".to_owned());
+            }
+            IncomingPayload::Refused { id, refusal } => self.refused(id, refusal),
+            IncomingPayload::Beat(beat) => self.peers.beat(from, beat),
+        }
+    }
+
+    /// Messages to a member were lost.
+    pub(crate) fn unreachable(&mut self, member: u64) {
+        self.node.unreachable(member);
+    }
+
+    /// A snapshot reached its member, or did not.
+    pub(crate) fn snapshot_sent(&mut self, member: u64, ok: bool) {
+        if self.snapshots.reported(member) {
+            self.node.snapshot_sent(member, ok);
+        }
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn members_changed(&mut self) {
+        let conf = self.node.log().conf_state();
+        let members = conf.voters.iter().chain(&conf.voters_outgoing).chain(&conf.learners);
+        self.peers.set_members(&members.copied().filter(|id| *id != self.id).collect());
     }
 
     /// Handles one Ready after the other until there is none. An error is fatal.
@@ -123,6 +224,10 @@ impl<M: StateMachine> Replica<M> {
             self.handle_ready()?;
             self.reads.applied(self.machine.applied_index());
         }
+        self.snapshots.discard_received();
+        if !self.outbox.is_empty() {
+            (self.send)(std::mem::take(&mut self.outbox));
+        }
         self.serve_snapshot()
     }
 
@@ -131,8 +236,8 @@ impl<M: StateMachine> Replica<M> {
         let applied = self.machine.applied_index();
         match self.node.log().take_wanted() {
             Some(wanted) if wanted <= applied => {
-                let state = self.machine.snapshot();
-                self.node.log_mut().offer_snapshot(applied, state)
+                self.snapshots.offer(applied, self.machine.snapshot());
+                self.node.log_mut().offer_snapshot(applied)
             }
             _ => Ok(()),
         }
@@ -161,11 +266,34 @@ impl<M: StateMachine> Replica<M> {
 
     /// Tells everyone who waits that no answer will come.
     pub(crate) fn abandon(&mut self) {
-        self.proposals.leadership_moved();
+        self.proposals.leadership_moved(None);
         self.reads.stop();
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.node.status(self.machine.applied_index())
+        let mut status = self.node.status(self.machine.applied_index());
+        status.quorum_contact = self.peers.quorum_contact(self.id, &status.voters);
+        if !status.outgoing_voters.is_empty() {
+            let outgoing = self.peers.quorum_contact(self.id, &status.outgoing_voters);
+            status.quorum_contact = status.quorum_contact.max(outgoing);
+        }
+        status.peers = self.peers.iter().map(|(id, peer)| (id, self.peer_status(id, peer))).collect();
+        status
+    }
+
+    fn peer_status(&self, id: u64, peer: &Peer) -> PeerStatus {
+        PeerStatus {
+            beat: peer.beat,
+            heard_ticks: peer.heard_ticks(),
+            matched: self.node.matched(id),
+            snapshotting: self.snapshots.is_sending(id),
+        }
+    }
+}
+
+/// Something that came too late: a file that came with it is nobody's.
+pub(crate) fn discard(incoming: Incoming) {
+    if let IncomingPayload::Snapshot { file, .. } = incoming.payload {
+        snapshots::remove(&file);
     }
 }

@@ -14,9 +14,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use raft::eraftpb::{
-    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Message, MessageType,
-};
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, MessageType};
 use tempfile::TempDir;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -24,6 +22,7 @@ use crate::{
     config::Config,
     error::{ProposeError, ReadError},
     map::Map,
+    message::{Incoming, IncomingPayload, Outgoing, Payload},
     replica::Replica,
     state_machine::StateMachine,
 };
@@ -51,7 +50,8 @@ fn scripts_print_what_they_say() {
 struct World {
     folder: TempDir,
     members: BTreeMap<u64, Option<Replica<Map>>>,
-    wire: Arc<Mutex<Vec<Message>>>,
+    wire: Arc<Mutex<Vec<(u64, Outgoing)>>>,
+    files: u64,
     isolated: BTreeSet<u64>,
     lives: u64,
     proposals: BTreeMap<String, oneshot::Receiver<Result<Vec<u8>, ProposeError>>>,
@@ -65,6 +65,7 @@ impl World {
             folder: TempDir::new().unwrap(),
             members: BTreeMap::new(),
             wire: Arc::default(),
+            files: 0,
             isolated: BTreeSet::new(),
             lives: 0,
             proposals: BTreeMap::new(),
@@ -122,18 +123,26 @@ impl World {
             ["tick", id, times] => self.with(id, |replica| (0..number(times)).for_each(|_| replica.tick())),
             ["deliver"] => self.deliver(false),
             ["deliver", "showing"] => self.deliver(true),
-            ["deliver", "to", id] => self.deliver_some(|message| message.to == number(id)),
-            ["deliver", "below", index] => self.deliver_some(|message| {
-                message.entries.last().is_none_or(|entry| entry.index < number(index))
+            ["deliver", "to", id] => self.deliver_some(|sent| sent.to == number(id)),
+            ["deliver", "below", index] => self.deliver_some(|sent| match &sent.payload {
+                Payload::Message(message) => {
+                    message.entries.last().is_none_or(|entry| entry.index < number(index))
+                }
+                _ => true,
             }),
             ["deliver", "losing", "snapshots"] => {
-                self.deliver_some(|message| message.get_msg_type() != MessageType::MsgSnapshot)
+                self.deliver_some(|sent| !matches!(sent.payload, Payload::Snapshot { .. }))
             }
-            ["deliver", "votes"] => self.deliver_some(|message| {
+            ["deliver", "votes"] => self.deliver_some(|sent| {
                 use MessageType::*;
                 matches!(
-                    message.get_msg_type(),
-                    MsgRequestPreVote | MsgRequestPreVoteResponse | MsgRequestVote | MsgRequestVoteResponse
+                    kind(sent),
+                    Some(
+                        MsgRequestPreVote
+                            | MsgRequestPreVoteResponse
+                            | MsgRequestVote
+                            | MsgRequestVoteResponse
+                    )
                 )
             }),
             ["isolate", id] => {
@@ -165,7 +174,7 @@ impl World {
                 let size = (replica.machine.export())();
                 replica.exported(size).unwrap();
             }),
-            ["fail", "snapshot", id, to] => self.with(id, |replica| replica.node.snapshot_failed(number(to))),
+            ["fail", "snapshot", id, to] => self.with(id, |replica| replica.snapshot_sent(number(to), false)),
             ["drop", "messages"] => {
                 self.wire.lock().unwrap().clear();
                 String::new()
@@ -179,7 +188,9 @@ impl World {
         let config = Config { retained_entries: 0, ..Config::new(id, &dir) };
         fs::create_dir_all(&dir).unwrap();
         let wire = self.wire.clone();
-        let send = Box::new(move |messages| wire.lock().unwrap().extend::<Vec<Message>>(messages));
+        let send = Box::new(move |sent: Vec<Outgoing>| {
+            wire.lock().unwrap().extend(sent.into_iter().map(|sent| (id, sent)));
+        });
         self.lives += 1;
         self.shown.remove(&id);
         match Replica::start(&config, Map::open(&dir), founders, self.lives, send) {
@@ -215,36 +226,62 @@ impl World {
             if messages.is_empty() {
                 return printed;
             }
-            for message in messages {
-                if showing && message.get_msg_type() != MessageType::MsgHeartbeat {
-                    writeln!(printed, "  {}", describe(&message)).unwrap();
+            for (from, sent) in messages {
+                let tedious = kind(&sent) == Some(MessageType::MsgHeartbeat)
+                    || matches!(sent.payload, Payload::Beat(_));
+                if showing && !tedious {
+                    writeln!(printed, "  {from}>{} {}", sent.to, describe(&sent.payload)).unwrap();
                 }
-                self.step(message);
+                self.step(from, sent);
             }
         }
         panic!("messages never end");
     }
 
     /// Delivers messages of one sort until there are no more of them, and loses all others.
-    fn deliver_some(&mut self, wanted: impl Fn(&Message) -> bool) -> String {
+    fn deliver_some(&mut self, wanted: impl Fn(&Outgoing) -> bool) -> String {
         loop {
             self.drain();
             let mut messages = std::mem::take(&mut *self.wire.lock().unwrap());
-            messages.retain(&wanted);
+            messages.retain(|(_, sent)| wanted(sent));
             if messages.is_empty() {
                 return String::new();
             }
-            messages.into_iter().for_each(|message| self.step(message));
+            messages.into_iter().for_each(|(from, sent)| self.step(from, sent));
         }
     }
 
-    fn step(&mut self, message: Message) {
-        if self.isolated.contains(&message.from) || self.isolated.contains(&message.to) {
+    fn step(&mut self, from: u64, sent: Outgoing) {
+        if self.isolated.contains(&from) || self.isolated.contains(&sent.to) {
             return;
         }
-        if let Some(Some(replica)) = self.members.get_mut(&message.to) {
-            replica.step(message);
+        let snapshot = matches!(sent.payload, Payload::Snapshot { .. });
+        let payload = self.carry(sent.payload);
+        if let Some(Some(replica)) = self.members.get_mut(&sent.to) {
+            replica.step(Incoming { from, payload });
             replica.drain().unwrap();
+        }
+        if snapshot && let Some(Some(replica)) = self.members.get_mut(&from) {
+            replica.snapshot_sent(sent.to, true);
+        }
+    }
+
+    /// What a transport does: a snapshot becomes a file.
+    fn carry(&mut self, payload: Payload) -> IncomingPayload {
+        match payload {
+            Payload::Message(message) => IncomingPayload::Message(message),
+            Payload::Snapshot { message, body } => {
+                self.files += 1;
+                let path = self.folder.path().join(format!("snapshot-{}", self.files));
+                body(&mut fs::File::create(&path).unwrap()).unwrap();
+                assert_eq!(Map::check_snapshot(&path), Ok(message.get_snapshot().get_metadata().index));
+                IncomingPayload::Snapshot { message, file: path }
+            }
+            Payload::Propose { id, command } => IncomingPayload::Propose { id, command },
+            Payload::Change { id, change } => IncomingPayload::Change { id, change },
+            Payload::Transfer { id, to } => IncomingPayload::Transfer { id, to },
+            Payload::Refused { id, refusal } => IncomingPayload::Refused { id, refusal },
+            Payload::Beat(beat) => IncomingPayload::Beat(beat),
         }
     }
 
@@ -309,10 +346,26 @@ fn describe_member(replica: &Replica<Map>) -> String {
     line
 }
 
-fn describe(message: &Message) -> String {
+fn kind(sent: &Outgoing) -> Option<MessageType> {
+    match &sent.payload {
+        Payload::Message(message) => Some(message.get_msg_type()),
+        _ => None,
+    }
+}
+
+fn describe(payload: &Payload) -> String {
+    let message = match payload {
+        Payload::Message(message) | Payload::Snapshot { message, .. } => message,
+        Payload::Propose { command, .. } => {
+            return format!("propose {}", String::from_utf8_lossy(command));
+        }
+        Payload::Change { change, .. } => return format!("change {change:?}"),
+        Payload::Transfer { to, .. } => return format!("transfer {to:?}"),
+        Payload::Refused { refusal, .. } => return format!("refused {refusal:?}"),
+        Payload::Beat(beat) => return format!("beat applied {}", beat.applied),
+    };
     let kind = format!("{:?}", message.get_msg_type());
-    let mut text =
-        format!("{}>{} {} term {}", message.from, message.to, kind.trim_start_matches("Msg"), message.term);
+    let mut text = format!("{} term {}", kind.trim_start_matches("Msg"), message.term);
     if let (Some(first), Some(last)) = (message.entries.first(), message.entries.last()) {
         write!(text, " entries {}..{}", first.index, last.index).unwrap();
     }

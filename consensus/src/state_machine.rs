@@ -1,7 +1,11 @@
 //! StateMachine: what the log's commands are applied to. Two implementors: the store, and the map that prints itself
 //! in golden scripts.
 
-use appliance_storage::{Command, Outcome, Store};
+use std::{panic, path::Path, sync::Arc};
+
+use appliance_storage::{Command, Outcome, Revision, Store};
+
+use crate::message::SnapshotBody;
 
 /// Writes the state as it was when this was made to a file that a lone member can heal from; answers its bytes.
 /// It runs on a thread of its own, for it may take as long as the state is large.
@@ -10,7 +14,7 @@ pub type Export = Box<dyn FnOnce() -> Result<u64, String> + Send>;
 /// The state that the log builds. Owned by the consensus thread.
 ///
 /// Apply is a function of the state and the command, nothing else. A machine that cannot apply a committed command, or
-/// that cannot trust its disk, panics: a replica that skips one has forked, and stopping is the only safe answer.
+/// that cannot trust its disk, unwinds: a replica that skips one has forked, and stopping is the only safe answer.
 pub trait StateMachine: Send + 'static {
     /// Refuses a command that `apply` could not read. Called before a command is proposed, on its proposer's thread.
     fn check(command: &[u8]) -> Result<(), String>;
@@ -34,11 +38,20 @@ pub trait StateMachine: Send + 'static {
     /// Does a small piece of work that can wait; whether there is more.
     fn housekeep(&mut self) -> bool;
 
-    /// The whole state, for a follower whose next entry was cut.
-    fn snapshot(&self) -> Vec<u8>;
+    /// Fixes the whole state as it is now, for a follower whose next entry was cut.
+    fn snapshot(&self) -> SnapshotBody;
 
-    /// Replaces the whole state by a leader's snapshot, durably.
-    fn restore(&mut self, snapshot: &[u8]);
+    /// Replaces the whole state by a leader's snapshot, durably. The file is complete and was checked.
+    fn restore(&mut self, file: &Path);
+
+    /// Reads a snapshot file to its last byte; the applied index in it, or what is wrong with it.
+    fn check_snapshot(file: &Path) -> Result<u64, String>;
+
+    /// The revision of the state, and the hash over everything up to it.
+    fn chain(&self) -> (u64, [u8; 32]);
+
+    /// The hash over everything up to an earlier revision, as far as it is still known.
+    fn chain_at(&self, revision: u64) -> Option<[u8; 32]>;
 }
 
 impl StateMachine for Store {
@@ -79,13 +92,28 @@ impl StateMachine for Store {
         or_stop("delete compacted history", Store::purge(self))
     }
 
-    fn snapshot(&self) -> Vec<u8> {
+    fn snapshot(&self) -> SnapshotBody {
         let snapshot = or_stop("fix the state for a follower", Store::snapshot(self));
-        or_stop("write the state for a follower", snapshot.to_bytes())
+        Arc::new(move |out| snapshot.write_to(out).map_err(|error| error.to_string()))
     }
 
-    fn restore(&mut self, snapshot: &[u8]) {
-        or_stop("restore the leader's snapshot", Store::restore(self, snapshot));
+    fn restore(&mut self, file: &Path) {
+        let bytes = or_stop("read the leader's snapshot", std::fs::read(file));
+        or_stop("restore the leader's snapshot", Store::restore(self, &bytes));
+    }
+
+    fn check_snapshot(_file: &Path) -> Result<u64, String> {
+        Err("snapshot files can not be checked yet".to_owned())
+    }
+
+    fn chain(&self) -> (u64, [u8; 32]) {
+        let head = self.reader().chain();
+        (head.revision.0, head.hash.0)
+    }
+
+    fn chain_at(&self, revision: u64) -> Option<[u8; 32]> {
+        or_stop("read an old revision's hash", self.reader().chain_at(Revision(revision)))
+            .map(|head| head.hash.0)
     }
 }
 
@@ -95,12 +123,13 @@ fn decode(index: u64, command: &[u8]) -> Option<Command> {
     }
     // Checked before it was proposed; if this member still cannot read it, another version wrote it, and guessing
     // would fork the replicas.
-    let command =
-        Command::decode(command).unwrap_or_else(|error| panic!("decode committed entry {index}: {error}"));
+    let command = or_stop(&format!("decode committed entry {index}"), Command::decode(command));
     Some(command)
 }
 
 /// The one panic of the state: its disk or its invariants failed, and no further answer may be served.
 fn or_stop<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> T {
-    result.unwrap_or_else(|error| panic!("{what}: {error}"))
+    // Unwinds without the hook's line on standard error: this is expected of a full disk, the driver's thread catches it,
+    // and whoever waits for the member hears the reason.
+    result.unwrap_or_else(|error| panic::resume_unwind(Box::new(format!("{what}: {error}"))))
 }

@@ -1,5 +1,9 @@
 //! Status: what this member believes about itself and the cluster, as a plain value.
 
+use std::collections::BTreeMap;
+
+use crate::message::Beat;
+
 /// A member's part in its cluster at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
@@ -47,13 +51,44 @@ pub struct Status {
     pub last: u64,
     /// Members that vote, ascending.
     pub voters: Vec<u64>,
+    /// Members that voted until the change that is under way, ascending; empty when none is.
+    pub outgoing_voters: Vec<u64>,
     /// Members that only follow, ascending.
     pub learners: Vec<u64>,
+    /// This member belonged to the cluster and no longer does.
+    pub removed: bool,
+    /// This member's data differs from the others', and it stops.
+    pub diverged: bool,
+    /// The other members.
+    pub peers: BTreeMap<u64, PeerStatus>,
+    /// Ticks since this member heard from a majority of the voters, itself included; `u32::MAX` when it never did.
+    pub quorum_contact: u32,
 }
+
+/// Another member as this one sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its last sign of life.
+    pub beat: Option<Beat>,
+    /// Ticks since anything came from it; `u32::MAX` when nothing ever did.
+    pub heard_ticks: u32,
+    /// The last entry of its log known to agree with ours; only a leader knows.
+    pub matched: Option<u64>,
+    /// It is being sent a snapshot.
+    pub snapshotting: bool,
+}
+
+/// Ticks of silence after which a quorum counts as lost: two signs of life, at the ticks that members run with.
+const QUORUM_PATIENCE_TICKS: u32 = 20;
 
 impl Status {
     /// Whether this member orders the log.
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader
+    }
+
+    /// Whether, as far as this member knows, the cluster can write at this moment.
+    pub fn has_quorum(&self) -> bool {
+        self.leader.is_some() && !self.removed && self.quorum_contact <= QUORUM_PATIENCE_TICKS
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use appliance_consensus::Config;
+use appliance_consensus::{Config, Origin};
 use appliance_storage::{Author, Command as StoreCommand, Op, Store, StoreOptions};
 use appliance_tests::api::Api;
 use appliance_tests::ctl::run;
@@ -200,7 +200,8 @@ fn grow_old(node: &Node) {
         wal_file_bytes: 64 * 1024,
         ..Config::new(1, node.data_dir())
     };
-    let raft = appliance_consensus::start(config, store).expect("start raft");
+    let raft =
+        appliance_consensus::start(config, store, Origin::Founder, Box::new(drop)).expect("start raft");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         raft.wait_status(|status| status.leader == Some(status.node_id)).await.expect("a leader");

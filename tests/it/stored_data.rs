@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use appliance_consensus::Config;
+use appliance_consensus::{Config, Origin};
 use appliance_storage::{Author, ClusterId, Command, Op, Store, StoreOptions};
 use appliance_tests::node::Node;
 use serde_json::Value;
@@ -20,7 +20,13 @@ fn put(node: &Node, key: &str, value: &str) {
     let options = StoreOptions { cluster: Some(cluster), ..StoreOptions::default() };
     let store = Store::open(&node.data_dir().join("store"), options).expect("open the store");
     let node_id = identity["nodeId"].as_u64().expect("a node id");
-    let raft = appliance_consensus::start(Config::new(node_id, node.data_dir()), store).expect("start raft");
+    let raft = appliance_consensus::start(
+        Config::new(node_id, node.data_dir()),
+        store,
+        Origin::Founder,
+        Box::new(drop),
+    )
+    .expect("start raft");
     let command = Command::Txn {
         author: Author { name: "test".into(), reason: "beneath the API".into(), ..Author::default() },
         compare: vec![],

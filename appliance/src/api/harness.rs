@@ -100,7 +100,9 @@ impl Harness {
         let store = Store::open(&dir.path().join("store"), options).expect("the store opens");
         let reader = store.reader();
         let config = appliance_consensus::Config::new(1, dir.path());
-        let raft = appliance_consensus::start(config, store).expect("raft starts");
+        let raft =
+            appliance_consensus::start(config, store, appliance_consensus::Origin::Founder, Box::new(drop))
+                .expect("raft starts");
         let (trigger, shutdown) = shutdown::channel();
         let load = Arc::new(Load::default());
         let options = ApiOptions {

@@ -52,7 +52,7 @@ async fn open_and_check(data: &Path, acks: &Path, seen: &Path) -> Result<(), Str
     checked?;
     match raft.stopped().await {
         StopReason::Requested => Ok(()),
-        StopReason::Failed(reason) => Err(format!("stopping: {reason}")),
+        reason => Err(format!("stopping: {reason}")),
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use appliance_consensus::{Config, ProposeError, Raft, StopReason, start};
+use appliance_consensus::{Config, Origin, ProposeError, Raft, StopReason, start};
 use appliance_storage::{Author, Command, Key, Op, Outcome, Reader, Revision, Store, StoreOptions};
 use rustix::process::Pid;
 
@@ -119,8 +119,8 @@ async fn write(data: PathBuf, acks: PathBuf) -> i32 {
         tokio::spawn(command(raft.clone(), reader.clone(), acks.clone(), client));
     }
     match raft.stopped().await {
-        StopReason::Failed(reason) => eprintln!("{reason}"),
         StopReason::Requested => {}
+        reason => eprintln!("{reason}"),
     }
     MEMBER_STOPPED
 }
@@ -136,7 +136,7 @@ pub(crate) fn open(data: &Path) -> Result<(Raft, Reader), String> {
         retained_entries: 20,
         ..Config::new(1, data)
     };
-    let raft = start(config, store).map_err(|error| error.to_string())?;
+    let raft = start(config, store, Origin::Founder, Box::new(drop)).map_err(|error| error.to_string())?;
     Ok((raft, reader))
 }
 

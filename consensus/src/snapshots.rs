@@ -1,0 +1,113 @@
+//! Snapshots: the state that is offered to followers, those it is on its way to, and the ones that were received. Pure
+//! but for removing received files; ticks are counted.
+//!
+//! A leader sends nothing else to a member it sent a snapshot, until it hears how that ended. It always hears: from the
+//! transport, or after a while from here.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::message::SnapshotBody;
+
+/// Ticks for which one state is offered: followers that ask together get the same, and the store, which keeps history
+/// for as long as a snapshot exists, is not kept from purging for ever.
+const OFFER_TICKS: u32 = 300;
+
+/// Ticks after which a snapshot that nobody reported on counts as lost. Longer than any transfer that is making
+/// progress; the transport reports the others itself.
+const SENDING_TICKS: u32 = 6_000;
+
+/// The snapshots of one member.
+///
+/// * At most one state is offered.
+/// * A member is in `sending` from the message to the report.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    offer: Option<Offer>,
+    sending: BTreeMap<u64, u32>,
+    received: BTreeMap<(u64, u64), PathBuf>,
+}
+
+struct Offer {
+    index: u64,
+    body: SnapshotBody,
+    ticks: u32,
+}
+
+/// What a tick found.
+#[derive(Default)]
+pub(crate) struct Overdue {
+    /// The offer is too old to be sent again.
+    pub(crate) offer: bool,
+    /// These members' snapshots count as lost.
+    pub(crate) members: Vec<u64>,
+}
+
+impl Snapshots {
+    /// From now on this state is offered.
+    pub(crate) fn offer(&mut self, index: u64, body: SnapshotBody) {
+        self.offer = Some(Offer { index, body, ticks: 0 });
+    }
+
+    /// The state of this index goes to a member, if it is still offered.
+    pub(crate) fn send(&mut self, to: u64, index: u64) -> Option<SnapshotBody> {
+        let offer = self.offer.as_ref().filter(|offer| offer.index == index)?;
+        self.sending.insert(to, 0);
+        Some(offer.body.clone())
+    }
+
+    /// A member's snapshot arrived or was lost; whether it was on its way at all.
+    pub(crate) fn reported(&mut self, member: u64) -> bool {
+        self.sending.remove(&member).is_some()
+    }
+
+    pub(crate) fn is_sending(&self, member: u64) -> bool {
+        self.sending.contains_key(&member)
+    }
+
+    pub(crate) fn tick(&mut self) -> Overdue {
+        let mut overdue = Overdue::default();
+        if let Some(offer) = &mut self.offer {
+            offer.ticks += 1;
+            overdue.offer = offer.ticks > OFFER_TICKS;
+        }
+        if overdue.offer {
+            self.offer = None;
+        }
+        self.sending.values_mut().for_each(|ticks| *ticks += 1);
+        let late = self.sending.iter().filter(|(_, ticks)| **ticks > SENDING_TICKS);
+        overdue.members = late.map(|(id, _)| *id).collect();
+        overdue
+    }
+
+    /// A leader's snapshot was received as a file.
+    pub(crate) fn receive(&mut self, index: u64, term: u64, file: PathBuf) {
+        if let Some(earlier) = self.received.insert((index, term), file.clone())
+            && earlier != file
+        {
+            remove(&earlier);
+        }
+    }
+
+    /// The file of a snapshot that raft accepted; who takes it removes it.
+    pub(crate) fn take_received(&mut self, index: u64, term: u64) -> Option<PathBuf> {
+        self.received.remove(&(index, term))
+    }
+
+    /// Raft was asked about all files and has no use for those that are left: we have what is in them.
+    pub(crate) fn discard_received(&mut self) {
+        while let Some((_, file)) = self.received.pop_first() {
+            remove(&file);
+        }
+    }
+}
+
+/// Removes a received file. One that stays is removed with its directory's other leftovers at the next start.
+pub(crate) fn remove(file: &Path) {
+    if let Err(error) = fs::remove_file(file) {
+        tracing::warn!(file = %file.display(), %error, "a received snapshot could not be removed");
+    }
+}
