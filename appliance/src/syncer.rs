@@ -91,7 +91,10 @@ impl Syncer {
             match self.raft.read_index().await {
                 Ok(index) => return self.reader.wait_applied(index).await,
                 Err(ReadError::Stopped) => return Err(appliance_storage::Stopped),
-                Err(ReadError::NoLeader | ReadError::Busy) => tokio::time::sleep(CATCH_UP_PAUSE).await,
+                // A removed member keeps the last policy it has; nothing newer will come.
+                Err(ReadError::NoLeader | ReadError::Busy | ReadError::Removed) => {
+                    tokio::time::sleep(CATCH_UP_PAUSE).await
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{panic, path::Path, sync::Arc};
 
-use appliance_storage::{Command, Outcome, Revision, Store};
+use appliance_storage::{Command, Outcome, Revision, Store, inspect};
 
 use crate::message::SnapshotBody;
 
@@ -98,12 +98,11 @@ impl StateMachine for Store {
     }
 
     fn restore(&mut self, file: &Path) {
-        let bytes = or_stop("read the leader's snapshot", std::fs::read(file));
-        or_stop("restore the leader's snapshot", Store::restore(self, &bytes));
+        or_stop("restore the leader's snapshot", Store::restore_from(self, file));
     }
 
-    fn check_snapshot(_file: &Path) -> Result<u64, String> {
-        Err("snapshot files can not be checked yet".to_owned())
+    fn check_snapshot(file: &Path) -> Result<u64, String> {
+        inspect(file).map(|info| info.applied).map_err(|error| error.to_string())
     }
 
     fn chain(&self) -> (u64, [u8; 32]) {

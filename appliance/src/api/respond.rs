@@ -127,7 +127,7 @@ fn invalid_options(options: &str, field: &str, rule: Rule, detail: &str) -> Stat
 impl From<ProposeError> for Refusal {
     fn from(error: ProposeError) -> Refusal {
         match error {
-            ProposeError::NoLeader | ProposeError::Busy | ProposeError::Stopped => {
+            ProposeError::NoLeader | ProposeError::Busy | ProposeError::Removed | ProposeError::Stopped => {
                 Status::unavailable(error.to_string(), RETRY_SECONDS).into()
             }
             ProposeError::Uncertain => Status::timeout(error).into(),

@@ -141,7 +141,7 @@ impl Records {
         let index = self.raft.read_index().await.map_err(|error| match error {
             ReadError::NoLeader => RecordsError::NoQuorum,
             ReadError::Busy => RecordsError::Busy,
-            ReadError::Stopped => RecordsError::Stopped,
+            ReadError::Removed | ReadError::Stopped => RecordsError::Stopped,
         })?;
         self.reader.wait_applied(index).await.map_err(|_stopped| RecordsError::Stopped)
     }
@@ -207,7 +207,9 @@ async fn propose(raft: &Raft, command: Vec<u8>) -> Result<Vec<u8>, RecordsError>
             }
             Ok(Err(ProposeError::NoLeader)) => RecordsError::NoQuorum,
             Ok(Err(ProposeError::Busy)) => RecordsError::Busy,
-            Ok(Err(ProposeError::Stopped)) => return Err(verdict(in_doubt, RecordsError::Stopped)),
+            Ok(Err(ProposeError::Removed | ProposeError::Stopped)) => {
+                return Err(verdict(in_doubt, RecordsError::Stopped));
+            }
             Ok(Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Invalid { .. }))) => {
                 return Err(RecordsError::Refused(error.to_string()));
             }
