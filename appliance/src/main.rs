@@ -24,6 +24,7 @@ mod logging;
 mod metrics;
 mod offline;
 mod pki;
+mod planted;
 mod readings;
 mod server;
 mod settings;

@@ -12,19 +12,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use appliance_consensus::{Config, Origin};
 use appliance_storage::{Author, Command as StoreCommand, Op, Store, StoreOptions};
 use appliance_tests::api::Api;
 use appliance_tests::ctl::run;
+use appliance_tests::dice::{Dice, seed};
 use appliance_tests::netns::Lan;
 use appliance_tests::node::Node;
 use serde_json::Value;
 
 use crate::policy_survives::answers_during;
 use crate::world::{BARE, World};
-use crate::writers::{Dice, Ledger, SETS, content, name, object, revision, while_writing};
+use crate::writers::{Ledger, SETS, content, name, object, revision, while_writing};
 
 const KILLS: u32 = 20;
 
@@ -33,14 +34,6 @@ const LAST: &str = "last";
 
 /// One in so many kills meets a node that is still starting.
 const EARLY_KILL_EVERY: u64 = 4;
-
-/// Printed, and taken from `APPLIANCE_SEED` to see a run's choices again (its timing can not be).
-fn seed() -> u64 {
-    let given = std::env::var("APPLIANCE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()));
-    eprintln!("APPLIANCE_SEED={seed}");
-    seed
-}
 
 /// A node that keeps a store and leaves the kernel alone.
 fn store_only(lan: &Lan) -> Node {

@@ -5,6 +5,8 @@
 
 mod api_kubectl;
 mod case;
+mod cluster_checks;
+mod cluster_network;
 mod durability;
 mod policy_cases;
 mod policy_endpoints;

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use appliance_tests::api::{Answer, Api};
+use appliance_tests::dice::Dice;
 use serde_json::{Value, json};
 
 pub(crate) const SETS: &str = "/apis/projectcalico.org/v3/globalnetworksets";
@@ -39,24 +40,6 @@ pub(crate) struct Ledger {
     /// What must be in the store: by name, revision and content.
     pub(crate) standing: Mutex<BTreeMap<String, (u64, u64)>>,
     pub(crate) unanswered: AtomicU64,
-}
-
-/// A small generator of our own: the same seed, the same choices.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % limit
-    }
 }
 
 /// Runs the writers while `f` does what it wants to the node, which must serve when `f` returns.

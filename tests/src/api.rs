@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub struct Api {
     socket: PathBuf,
+    patience: Duration,
 }
 
 /// The events of a watch, until the node closes it or is gone.
@@ -31,13 +32,29 @@ pub struct Answer {
     pub status: u16,
     /// The object, list or Status in it.
     pub body: Value,
+    /// After how many seconds to ask again, if it says so.
+    pub retry_after: Option<u64>,
+}
+
+/// The beginning of an answer.
+struct Head {
+    status: u16,
+    length: Option<usize>,
+    retry_after: Option<u64>,
 }
 
 impl Api {
     /// A client for the node that listens on `socket`, now or later.
     #[must_use]
     pub fn new(socket: PathBuf) -> Api {
-        Api { socket }
+        Api { socket, patience: PATIENCE }
+    }
+
+    /// The same client with another idea of how long a node may be silent.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Api {
+        self.patience = patience;
+        self
     }
 
     /// One request, and its whole answer.
@@ -45,7 +62,21 @@ impl Api {
     /// # Errors
     /// When the node is not there, or goes before its answer is complete.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
-        let (status, length, mut rest) = self.send(method, path, body)?;
+        self.ask_with(method, path, &[], body)
+    }
+
+    /// One request with headers of its own, and its whole answer.
+    ///
+    /// # Errors
+    /// When the node is not there, or goes before its answer is complete.
+    pub fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer> {
+        let (Head { status, length, retry_after }, mut rest) = self.send(method, path, headers, body)?;
         let mut text = Vec::new();
         rest.read_to_end(&mut text)?;
         if length.is_some_and(|length| length != text.len()) {
@@ -53,7 +84,7 @@ impl Api {
         }
         let body =
             serde_json::from_slice(&text).map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, retry_after })
     }
 
     /// Begins a watch.
@@ -61,11 +92,11 @@ impl Api {
     /// # Errors
     /// When the node is not there or refuses.
     pub fn watch(&self, path: &str) -> Result<Events> {
-        let (status, _, lines) = self.send("GET", path, None)?;
-        if status == 200 {
+        let (head, lines) = self.send("GET", path, &[], None)?;
+        if head.status == 200 {
             Ok(Events { lines })
         } else {
-            Err(Error::other(format!("watch answered {status}")))
+            Err(Error::other(format!("watch answered {}", head.status)))
         }
     }
 
@@ -73,17 +104,22 @@ impl Api {
         &self,
         method: &str,
         path: &str,
+        headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<(u16, Option<usize>, BufReader<UnixStream>)> {
+    ) -> Result<(Head, BufReader<UnixStream>)> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let length = body.len();
-        // 1.0, so that a body is neither chunked nor followed by another answer.
-        write!(
-            stream,
-            "{method} {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )?;
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let own: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        // 1.0, so that a body is neither chunked nor followed by another answer; in one piece, so that a node either
+        // has all of it or none.
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{own}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes())?;
         head(stream)
     }
 }
@@ -105,22 +141,22 @@ impl Drop for Events {
     }
 }
 
-fn head(stream: UnixStream) -> Result<(u16, Option<usize>, BufReader<UnixStream>)> {
+fn head(stream: UnixStream) -> Result<(Head, BufReader<UnixStream>)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or(ErrorKind::UnexpectedEof)?;
-    let mut length = None;
+    let mut head = Head { status: status.ok_or(ErrorKind::UnexpectedEof)?, length: None, retry_after: None };
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         match line.trim_end().split_once(": ") {
-            Some(("content-length", value)) => length = value.parse().ok(),
+            Some(("content-length", value)) => head.length = value.parse().ok(),
+            Some(("retry-after", value)) => head.retry_after = value.parse().ok(),
             Some(_) => {}
-            None => return Ok((status, length, reader)),
+            None => return Ok((head, reader)),
         }
     }
 }

@@ -9,9 +9,13 @@
 
 pub mod api;
 pub mod bench;
+pub mod chaos;
+pub mod cluster;
 pub mod ctl;
+pub mod dice;
 pub mod eventually;
 pub mod history;
+pub mod netem;
 pub mod netns;
 pub mod node;
 pub mod packets;

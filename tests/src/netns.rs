@@ -177,11 +177,11 @@ impl Drop for Namespace {
     }
 }
 
-fn ipv4(number: u8) -> Ipv4Addr {
+pub(crate) fn ipv4(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(172, 17, 0, number)
 }
 
-fn ipv6(number: u8) -> Ipv6Addr {
+pub(crate) fn ipv6(number: u8) -> Ipv6Addr {
     Ipv6Addr::new(0xfd17, 0, 0, 0, 0, 0, 0, u16::from(number))
 }
 

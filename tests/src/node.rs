@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -18,6 +19,7 @@ pub struct Node {
     name: String,
     namespace: Arc<Namespace>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     directory: TempDir,
     process: Option<Child>,
 }
@@ -54,12 +56,32 @@ impl Node {
             name: name.to_owned(),
             namespace: Arc::clone(&host.namespace),
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            environment: Vec::new(),
             directory: tempfile::Builder::new()
                 .prefix("appliance-")
                 .tempdir()
                 .expect("a temporary directory"),
             process: None,
         }
+    }
+
+    /// Gives the process this argument and value from its next start on, in place of what it had.
+    pub fn set_argument(&mut self, argument: &str, value: &str) {
+        if let Some(place) = self.arguments.iter().position(|other| other == argument) {
+            self.arguments.drain(place..=place + 1);
+        }
+        self.arguments.extend([argument.to_owned(), value.to_owned()]);
+    }
+
+    /// Gives the process this variable from its next start on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes a variable from the process from its next start on.
+    pub fn unset_environment(&mut self, name: &str) {
+        self.environment.retain(|(other, _)| other != name);
     }
 
     /// Starts the process, again or for the first time, and waits until it serves.
@@ -104,6 +126,7 @@ impl Node {
         let mut command = Command::new(prerequisites::appliance());
         command.arg("run").arg("--data-dir").arg(data_dir).arg("--run-dir").arg(self.run_dir());
         command.args(["--config", "/dev/null", "--node-name", &self.name]).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -122,11 +145,19 @@ impl Node {
     /// # Panics
     /// When it ends with anything but success.
     pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
         let mut process = self.process.take().expect("a running node");
-        let pid = rustix::process::Pid::from_child(&process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal appliance");
         let status = process.wait().expect("wait for appliance");
         assert!(status.success(), "appliance ended with {status}:\n{}", self.log());
+    }
+
+    /// Sends the process a signal.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("a running node");
+        rustix::process::kill_process(Pid::from_child(process), signal).expect("signal appliance");
     }
 
     /// Waits for a process that ends by itself.

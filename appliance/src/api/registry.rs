@@ -20,6 +20,7 @@ use time::macros::format_description;
 use super::admission::{self, Birth};
 use super::options::Freshness;
 use super::respond::{Refusal, too_new};
+use crate::planted;
 
 /// An object that others keep changing is tried this often before the client hears of a conflict.
 const EDIT_ATTEMPTS: usize = 5;
@@ -95,6 +96,7 @@ impl Registry {
     pub(crate) async fn settle(&self, freshness: Freshness) -> Result<(), Refusal> {
         match freshness {
             Freshness::Any => Ok(()),
+            Freshness::Latest if planted::stale_read() => Ok(()),
             Freshness::Latest => self.catch_up().await,
             Freshness::NotOlderThan(revision) | Freshness::Exact(revision) => {
                 self.wait_revision(Revision(revision)).await
@@ -328,6 +330,9 @@ impl Registry {
         then: Vec<Op>,
         otherwise: Vec<Op>,
     ) -> Result<Txn, Refusal> {
+        if let Some(replies) = planted::lost_write(&then, self.reader.revision()) {
+            return Ok(Txn::Done(replies));
+        }
         let command = Command::Txn { author, compare, then, otherwise };
         let outcome = self.raft.propose(command.encode()).await?;
         let outcome = Outcome::decode(&outcome).map_err(Status::internal)?;
