@@ -375,7 +375,7 @@ impl<'a> Run<'a> {
                         }
                         Ok(None) => {}
                         // 410: this node has not the history; another has.
-                        Err(code) if code == 410 => break,
+                        Err(410) => break,
                         Err(code) => self.surprise(format!("watch of node {node}: error {code}")),
                     }
                 }

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn only_what_did_nothing_may_be_tried_again() {
-        let reason = |error: RecordsError| Refusal::from(error).status().reason.clone();
+        let reason = |error: RecordsError| Refusal::from(error).status().reason;
         assert_eq!(reason(RecordsError::NoQuorum), Some(Reason::ServiceUnavailable));
         assert_eq!(reason(verdict(true, RecordsError::NoQuorum)), Some(Reason::Timeout));
         assert_eq!(reason(verdict(false, RecordsError::Busy)), Some(Reason::ServiceUnavailable));
