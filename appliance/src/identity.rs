@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use appliance_storage::ClusterId;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::records::MemberId;
@@ -109,6 +110,31 @@ impl NodeIdentity {
     /// The same node, once its log exists.
     pub(crate) fn into_formed(self) -> NodeIdentity {
         NodeIdentity { formed: true, ..self }
+    }
+
+    /// The same node as the first member of another cluster, made of what this one holds.
+    pub(crate) fn refounded(
+        self,
+        cluster_id: String,
+        member_id: MemberId,
+        node_name: String,
+    ) -> NodeIdentity {
+        NodeIdentity { format: FORMAT, cluster_id, member_id, node_name, removed: false, ..self }
+    }
+
+    /// The same node, as one whose cluster has no authority yet.
+    pub(crate) fn into_founder(self) -> NodeIdentity {
+        NodeIdentity { joined: None, formed: false, ..self }
+    }
+
+    /// The cluster as its store is marked.
+    pub(crate) fn store_cluster(&self) -> ClusterId {
+        ClusterId(self.cluster_number().to_be_bytes())
+    }
+
+    /// The cluster as its log is marked: half of the digits tell it from any other as well as all do.
+    pub(crate) fn log_number(&self) -> u64 {
+        (self.cluster_number() & u128::from(u64::MAX)) as u64
     }
 
     /// The same node, once its cluster has removed it.

@@ -4,13 +4,18 @@ use std::path::Path;
 
 use appliance_cli::{Offline, RestoreArgs};
 
+use crate::cluster::restore::{self, Restore};
+use crate::host;
+
 /// Lent to the administrator's command.
 pub(crate) const FUNCTIONS: Offline = Offline { inspect, restore };
 
 fn inspect(file: &Path) -> Result<serde_json::Value, String> {
-    Err(format!("{}: this build can not read snapshots yet", file.display()))
+    restore::inspect(file).map_err(|error| error.to_string())
 }
 
 fn restore(args: RestoreArgs) -> Result<serde_json::Value, String> {
-    Err(format!("{}: this build can not restore snapshots yet", args.file.display()))
+    let RestoreArgs { file, data_dir, node_name, revision_jump } = args;
+    let wanted = Restore { file, data_dir, node_name, revision_jump, host_name: host::name() };
+    restore::restore(&wanted).map_err(|error| error.to_string())
 }

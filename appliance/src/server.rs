@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use appliance_consensus::{Config as RaftConfig, Origin, Raft, StartError, StopReason};
 use appliance_resources::NodeReportStatus;
-use appliance_storage::{ClusterId, OpenError, Reader, Store, StoreOptions};
+use appliance_storage::{OpenError, Reader, Store, StoreOptions};
 use rustls::ServerConfig;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -395,12 +395,12 @@ fn prepare_keys(
 
 /// Opens the store where nothing else waits for it, and starts the thread that owns it.
 async fn open_store(data_dir: &DataDir, identity: &NodeIdentity) -> Result<(Raft, Reader), ServerError> {
-    let number = identity.cluster_number();
-    // Half of its digits tell a cluster from any other as well as all do.
-    let log_of = (number & u128::from(u64::MAX)) as u64;
-    let config = RaftConfig { cluster: log_of, ..RaftConfig::new(identity.member_id.0, data_dir.path()) };
+    let config = RaftConfig {
+        cluster: identity.log_number(),
+        ..RaftConfig::new(identity.member_id.0, data_dir.path())
+    };
     let path = data_dir.join(STORE);
-    let cluster = Some(ClusterId(number.to_be_bytes()));
+    let cluster = Some(identity.store_cluster());
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(&path, StoreOptions { cluster, ..StoreOptions::default() })?;
         if let Some(healed) = store.healed() {

@@ -150,6 +150,9 @@ pub enum StartError {
         /// The last entry in the log.
         last: u64,
     },
+    /// The state could not follow the log.
+    #[error("apply the log: {0}")]
+    State(String),
     /// Raft refused what the checks above let through.
     #[error("raft refused to start: {0}")]
     Raft(String),

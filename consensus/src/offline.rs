@@ -5,7 +5,10 @@
 //! says how many those are. [`begin`] writes the log of a cluster of one behind a state that is there already. Neither
 //! may run beside the member: the log's own lock sees to that. Nothing here talks to anybody.
 
-use std::ops::RangeInclusive;
+use std::{
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use raft::eraftpb::EntryType;
 
@@ -13,6 +16,7 @@ use crate::{
     config::Config,
     error::StartError,
     log::{self, BOOTSTRAP_INDEX, Log},
+    panics,
     state_machine::StateMachine,
     wal::{Wal, WalError},
 };
@@ -65,10 +69,13 @@ pub fn replay<M: StateMachine>(config: &Config, machine: &mut M) -> Result<Repla
                 _ => (entry.index, b"".as_slice()),
             })
             .collect();
-        machine.apply(&batch);
+        let apply = AssertUnwindSafe(|| machine.apply(&batch));
+        // The state panics over what it can not apply; here that is one more thing to tell the operator.
+        catch_unwind(apply).map_err(|panic| StartError::State(panics::message(&*panic)))?;
         next += page.len() as u64;
     }
-    machine.checkpoint();
+    catch_unwind(AssertUnwindSafe(|| machine.checkpoint()))
+        .map_err(|panic| StartError::State(panics::message(&*panic)))?;
     Ok(Replayed {
         applied_before,
         applied: machine.applied_index(),
@@ -140,6 +147,14 @@ mod tests {
             (5, 5),
             "a second time there is nothing left to do"
         );
+    }
+
+    #[test]
+    fn an_entry_the_state_can_not_apply_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = left_behind(&folder);
+        let error = replay(&config, &mut Map::open(folder.path()).failing_at(4)).unwrap_err();
+        assert!(error.to_string().contains("failed at entry 4"), "{error}");
     }
 
     #[test]

@@ -8,4 +8,8 @@
 
 pub(crate) mod peers;
 pub(crate) mod records;
+pub(crate) mod recover;
+pub(crate) mod refounding;
 pub(crate) mod registry;
+pub(crate) mod restore;
+pub(crate) mod staging;

@@ -1,0 +1,123 @@
+//! Refounding: a one-node cluster made of a snapshot, in a directory of its own.
+//!
+//! The records are the snapshot's; everything that names the old cluster's members stays behind. A new cluster id keeps
+//! what is left of the old one away, the revision leaps so that no client mistakes one for the other, and the log
+//! begins empty behind the state. The authority comes along if this host's sealing key opens it. Called by
+//! [`super::restore`] and [`super::recover`]; nothing here touches the directory of a node.
+
+use std::fs;
+use std::path::Path;
+
+use appliance_consensus::{Config as RaftConfig, StartError, offline};
+use appliance_resources::{Kind, ResourceKey};
+use appliance_storage::{
+    Author, Command, Fatal, Key, Op, OpenError, Refound, SnapshotError, SnapshotInfo, Store, StoreOptions,
+    inspect, refound,
+};
+
+use super::records::{self, CaRecord};
+use crate::author;
+use crate::identity::{IdentityError, NodeIdentity, save};
+
+/// The store, in a data directory.
+pub(crate) const STORE: &str = "store";
+
+/// The snapshot the new cluster begins with, while it is being made.
+const BEGINNING: &str = "beginning.snapshot";
+
+/// Why no cluster was made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefoundingError {
+    #[error("the snapshot: {0}")]
+    Snapshot(#[from] SnapshotError),
+    #[error("the new store: {0}")]
+    Open(#[from] OpenError),
+    #[error("the new store: {0}")]
+    Store(#[from] Fatal),
+    #[error("the new log: {0}")]
+    Log(#[from] StartError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the new store: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What is to be made.
+pub(crate) struct Plan<'a> {
+    /// Who the node will be; its cluster is the new one.
+    pub(crate) identity: &'a NodeIdentity,
+    /// How far revisions leap.
+    pub(crate) revision_jump: u64,
+    /// Whether tokens and credentials come along: those of a backup may have been revoked since.
+    pub(crate) with_tokens: bool,
+    /// Whether this host can go on with the authority; without a record of one, whether it has one elsewhere.
+    pub(crate) keeps_authority: &'a dyn Fn(Option<&CaRecord>) -> bool,
+}
+
+/// What was made.
+pub(crate) struct Made {
+    pub(crate) info: SnapshotInfo,
+    /// Whether kubeconfigs of the old cluster still serve.
+    pub(crate) authority_kept: bool,
+}
+
+/// Makes store, log and identity in `directory`, which is empty, of the snapshot `file`.
+pub(crate) fn make(file: &Path, directory: &Path, plan: &Plan<'_>) -> Result<Made, RefoundingError> {
+    let old = inspect(file)?;
+    let beginning = directory.join(BEGINNING);
+    let to = Refound {
+        cluster: plan.identity.store_cluster(),
+        applied: old.applied.max(1),
+        revision_jump: plan.revision_jump,
+        without: left_behind(plan.with_tokens),
+    };
+    let info = refound(file, &beginning, &to)?;
+    let options = StoreOptions { cluster: Some(to.cluster), ballast_bytes: 0, ..StoreOptions::default() };
+    let mut store = Store::open(&directory.join(STORE), options)?;
+    store.restore_from(&beginning)?;
+    fs::remove_file(&beginning)?;
+    let authority_kept = settle_authority(&mut store, plan)?;
+    store.checkpoint()?;
+    let applied = store.applied_index();
+    drop(store);
+    let number = plan.identity.log_number();
+    let config = RaftConfig { cluster: number, ..RaftConfig::new(plan.identity.member_id.0, directory) };
+    offline::begin(&config, applied)?;
+    // Without the authority the node begins as the founder of a new one, and is formed once that is in the store.
+    let identity = plan.identity.clone();
+    save(directory, &if authority_kept { identity.into_formed() } else { identity.into_founder() })?;
+    Ok(Made { info, authority_kept })
+}
+
+/// What names members or belongs to them. The cluster's own name is written anew at the next start, and so is what a
+/// node reports.
+fn left_behind(with_tokens: bool) -> Vec<Key> {
+    let own = [records::MEMBERS, records::NAMES, records::REMOVED].into_iter();
+    let tokens = [records::TOKENS, records::CREDENTIALS].into_iter().filter(|_| !with_tokens);
+    let written_anew =
+        [ResourceKey::prefix(Kind::NodeReport, None), ResourceKey::prefix(Kind::ClusterInformation, None)];
+    own.chain(tokens).map(Key::from).chain(written_anew.map(Key::from)).collect()
+}
+
+/// An authority that nobody can use would be in the way of the one the node makes.
+fn settle_authority(store: &mut Store, plan: &Plan<'_>) -> Result<bool, RefoundingError> {
+    let key = records::ca_key();
+    let Some(record) = store.reader().get(&key)? else { return Ok((plan.keeps_authority)(None)) };
+    let readable = records::decode::<CaRecord>(&record.value).ok();
+    if readable.is_some_and(|record| (plan.keeps_authority)(Some(&record))) {
+        return Ok(true);
+    }
+    let author = Author {
+        name: plan.identity.node_name.clone(),
+        source: "offline".to_owned(),
+        reason: "restored where nothing opens the authority's key".to_owned(),
+        time: author::now_ms(),
+        request: None,
+    };
+    let then = vec![Op::Delete { key }];
+    let command = Command::Txn { author, compare: Vec::new(), then, otherwise: Vec::new() };
+    store.apply(&[(store.applied_index() + 1, Some(command))])?;
+    // The file it would heal from must not end before the log begins.
+    store.export()?;
+    Ok(false)
+}
