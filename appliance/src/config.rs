@@ -16,6 +16,7 @@ use appliance_resources::validate::name;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::settings::{self, FileError, Layers, SETTINGS, Source, Sourced};
+use crate::snapshots::Schedule;
 
 /// More would only wait for the one raft thread, and each costs a stack.
 const WORKER_THREADS_MAX: usize = 64;
@@ -47,6 +48,10 @@ pub(crate) struct Config {
     pub(crate) replace_lost_voters_after: Option<Duration>,
     /// How often a leader says that it lives; elections wait ten times as long.
     pub(crate) heartbeat_interval: Duration,
+    /// When this node writes snapshot files; `None` never.
+    pub(crate) snapshots: Option<Schedule>,
+    /// Whether to found a new cluster of what this node holds.
+    pub(crate) force_new_cluster: bool,
     /// Entries between two checkpoints of the store; the default if none.
     pub(crate) checkpoint_entries: Option<u64>,
     /// The node's name as configured.
@@ -143,6 +148,12 @@ pub(crate) fn resolve(layers: &Layers) -> Result<Config, ConfigError> {
         token: values.optional("token", |text| Ok(Secret(text.to_owned())))?,
         replace_lost_voters_after: values.parse("replace-lost-voters-after", parse_replace_after)?,
         heartbeat_interval: values.parse("heartbeat-interval", parse_heartbeat)?,
+        snapshots: {
+            let interval = values.parse("snapshot-interval", parse_snapshot_interval)?;
+            let keep = values.parse("snapshot-keep", parse_snapshot_keep)?;
+            interval.map(|interval| Schedule { interval, keep })
+        },
+        force_new_cluster: values.parse("force-new-cluster", parse_switch)?,
         checkpoint_entries: values.optional("checkpoint-entries", parse_checkpoint_entries)?,
         node_name: values
             .optional("node-name", parse_node_name)?
@@ -300,6 +311,25 @@ fn parse_replace_after(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
+/// Writing the whole state more often would be all that the disk does.
+const SNAPSHOT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// More files than anybody looks through.
+const SNAPSHOTS_KEPT_MAX: usize = 1_000;
+
+fn parse_snapshot_interval(text: &str) -> Result<Option<Duration>, String> {
+    match (text, parse_duration(text)) {
+        ("off", _) => Ok(None),
+        (_, Some(time)) if time >= SNAPSHOT_INTERVAL_MIN => Ok(Some(time)),
+        _ => Err("must be off, or a time of at least 1s, as in 12h".to_owned()),
+    }
+}
+
+fn parse_snapshot_keep(text: &str) -> Result<usize, String> {
+    let keep = text.parse().ok().filter(|keep| (1..=SNAPSHOTS_KEPT_MAX).contains(keep));
+    keep.ok_or_else(|| format!("must be a number from 1 to {SNAPSHOTS_KEPT_MAX}"))
+}
+
 fn parse_checkpoint_entries(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|entries| *entries > 0).ok_or_else(|| "must be a number above 0".to_owned())
 }
@@ -425,6 +455,9 @@ mod tests {
             ("replace-lost-voters-after", "10ms", "at least 1s"),
             ("heartbeat-interval", "1m", "from 10ms to 10s"),
             ("heartbeat-interval", "fast", "from 10ms to 10s"),
+            ("snapshot-interval", "0s", "off, or a time"),
+            ("snapshot-keep", "0", "from 1 to 1000"),
+            ("force-new-cluster", "once", "true or false"),
             ("checkpoint-entries", "0", "above 0"),
             ("log-level", "loud=very", "must be error, warn"),
             ("log-level", "loud", "must be error, warn"),

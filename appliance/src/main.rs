@@ -29,6 +29,7 @@ mod readings;
 mod server;
 mod settings;
 mod shutdown;
+mod snapshots;
 mod status_writer;
 mod syncer;
 mod systemd;

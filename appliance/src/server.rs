@@ -50,6 +50,7 @@ use crate::api::{Api, ApiOptions};
 use crate::bootstrap::{self, BootstrapError};
 use crate::cluster::peers::{self, Directory, Own};
 use crate::cluster::records::MemberId;
+use crate::cluster::recover::{self, RecoverError};
 use crate::compactor;
 use crate::config::{Config, Host};
 use crate::data_dir::{self, DataDir, DataDirError};
@@ -63,6 +64,7 @@ use crate::metrics::Metrics;
 use crate::pki::{self, Pki, PkiError};
 use crate::readings;
 use crate::shutdown::{self, Signals, Trigger};
+use crate::snapshots;
 use crate::systemd;
 use crate::tls::{self, TlsError};
 use crate::version;
@@ -91,6 +93,8 @@ pub(crate) enum ServerError {
     Signals(io::Error),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -162,6 +166,7 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     // 3. The data directory, and the policy that was enforced last.
     let data_dir = DataDir::open(&config.data_dir)?;
     Enforcer::put_back(&config, data_dir.path()).await;
+    recover_if_asked(&data_dir, config.force_new_cluster).await?;
     let settled = settle_identity(&config, &data_dir)?;
     // 4. The doors.
     let root = RootListener::bind(&config.run_dir).await?;
@@ -208,10 +213,13 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     remember_formed(&data_dir, &identity)?;
     // 9. The API.
     let doors = Doors::open(root, network, tls, &registry, node_name.clone(), enforcer.report());
-    let compactor = tokio::spawn(compactor::run(raft.clone(), reader));
+    let compactor = tokio::spawn(compactor::run(raft.clone(), reader.clone()));
+    let snapshots = config
+        .snapshots
+        .map(|schedule| tokio::spawn(snapshots::run(data_dir.path().to_owned(), reader, schedule)));
     systemd::notify(systemd::READY);
     tracing::info!("node {node_name} serves on {addresses}, {:.0?} after its start", begun.elapsed());
-    Ok(Running { raft, enforcer, doors, compactor, _directory: directory, _data_dir: data_dir })
+    Ok(Running { raft, enforcer, doors, compactor, snapshots, _directory: directory, _data_dir: data_dir })
 }
 
 /// Everything that runs.
@@ -220,6 +228,7 @@ struct Running {
     enforcer: Enforcer,
     doors: Doors,
     compactor: JoinHandle<()>,
+    snapshots: Option<JoinHandle<()>>,
     /// Follows the members as long as it lives.
     _directory: Directory,
     /// Locked until everything else is gone.
@@ -247,6 +256,7 @@ impl Running {
         systemd::notify(systemd::STOPPING);
         self.doors.close().await;
         self.compactor.abort();
+        self.snapshots.iter().for_each(JoinHandle::abort);
         self.enforcer.stop().await;
         self.raft.stop().await;
         tracing::info!("stopped");
@@ -305,6 +315,17 @@ fn announce(config: &Config) {
     for variable in &config.unknown_variables {
         tracing::warn!("environment variable {variable} is no setting of ours and is ignored");
     }
+}
+
+/// Finishes a restore that a crash cut short, and goes on alone if the operator wants that: before anybody looks at what
+/// this directory is.
+async fn recover_if_asked(data_dir: &DataDir, flag: bool) -> Result<(), ServerError> {
+    let path = data_dir.path().to_owned();
+    let recovered = tokio::task::spawn_blocking(move || recover::at_start(&path, flag)).await;
+    if let Some(done) = recovered.unwrap_or(Err(RecoverError::Cut))? {
+        tracing::warn!("this node is a cluster of its own now: {done}");
+    }
+    Ok(())
 }
 
 /// Who this node is, or is to be.

@@ -109,6 +109,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("100ms"),
         "How often the leader says that it lives; an election waits ten times as long; more for slow links",
     ),
+    setting(
+        "snapshot-interval",
+        "TIME|off",
+        Some("12h"),
+        "How often this node writes the whole state to a file under DIR/snapshots, if it changed",
+    ),
+    setting("snapshot-keep", "COUNT", Some("3"), "How many of these files stay, 1 to 1000"),
+    Setting {
+        name: "force-new-cluster",
+        placeholder: None,
+        default: Some("false"),
+        help: "Go on alone with what this node holds, as a new cluster; for when the quorum is gone for good. Acts once",
+        secret: false,
+        hidden: false,
+    },
     Setting {
         name: "checkpoint-entries",
         placeholder: Some("COUNT"),

@@ -72,6 +72,8 @@ pub(crate) enum RecoverError {
     Refounding(#[from] RefoundingError),
     #[error("--force-new-cluster: {0}")]
     Restore(#[from] RestoreError),
+    #[error("--force-new-cluster: the thread that did it ended early; start again")]
+    Cut,
     #[error("--force-new-cluster: {path}: {source}", path = .path.display())]
     Io { path: PathBuf, source: io::Error },
 }
