@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -17,10 +15,10 @@ use std::time::Duration;
 use appliance_consensus::{Config, Origin};
 use appliance_storage::{Author, Command as StoreCommand, Op, Store, StoreOptions};
 use appliance_tests::api::Api;
-use appliance_tests::ctl::run;
 use appliance_tests::dice::{Dice, seed};
 use appliance_tests::netns::Lan;
 use appliance_tests::node::Node;
+use appliance_tests::tmpfs::Tmpfs;
 use serde_json::Value;
 
 use crate::policy_survives::answers_during;
@@ -321,37 +319,6 @@ fn a_node_whose_log_is_damaged_or_gone_refuses_to_start_and_the_policy_stands() 
     fs::rename(&aside, &wal).expect("put the log back");
     world.node.run();
     all_there(&api, &sets);
-}
-
-/// A small file system of its own, taken down on drop.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: PathBuf, megabytes: u32) -> Tmpfs {
-        fs::create_dir_all(&at).expect("a directory to mount on");
-        let options = format!("size={megabytes}m");
-        let printed = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at), "");
-        let _ = printed.success();
-        Tmpfs(at)
-    }
-
-    /// Fills it but for a few KiB.
-    fn fill(&self) -> PathBuf {
-        let filler = self.0.join("filler");
-        let mut file = fs::File::create(&filler).expect("a file");
-        for size in [1 << 20, 64 << 10] {
-            while file.write_all(&vec![1; size]).is_ok() {}
-        }
-        let length = file.metadata().expect("its length").len();
-        file.set_len(length.saturating_sub(48 << 10)).expect("leave a little");
-        filler
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
 }
 
 #[test]

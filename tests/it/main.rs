@@ -6,7 +6,16 @@
 mod api_kubectl;
 mod case;
 mod cluster_checks;
+mod cluster_clocks;
+mod cluster_disks;
+mod cluster_joining;
+mod cluster_kills;
+mod cluster_links;
+mod cluster_members;
 mod cluster_network;
+mod cluster_partitions;
+mod cluster_policy;
+mod cluster_reads;
 mod durability;
 mod policy_cases;
 mod policy_endpoints;

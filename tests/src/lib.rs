@@ -20,3 +20,4 @@ pub mod netns;
 pub mod node;
 pub mod packets;
 pub mod prerequisites;
+pub mod tmpfs;

@@ -1,0 +1,84 @@
+//! Clocks may jump: revisions order what is stored, elections run on monotonic time, and only certificates and tokens
+//! look at the calendar. The nodes' clocks are moved under them by libfaketime, because no namespace moves real time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use appliance_tests::chaos::{Plan, record};
+use appliance_tests::cluster::{Cluster, Options};
+use appliance_tests::dice::{Dice, seed};
+
+/// The library that `make setup-test` unpacks.
+fn library() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("target/tools");
+    let path = tools.join("libfaketimeMT.so.1");
+    assert!(path.exists(), "{} is not there: `make setup-test` unpacks it", path.display());
+    path
+}
+
+/// Sets a node's clock off by so many seconds from now on.
+fn step(stamp: &Path, seconds: i64) {
+    // Whole or not at all: the node may read it at any moment.
+    let new = stamp.with_extension("new");
+    fs::write(&new, format!("{seconds:+}\n")).expect("write the offset");
+    fs::rename(&new, stamp).expect("put it in place");
+}
+
+#[test]
+fn clocks_that_jump_by_hours_lose_nothing_and_depose_nobody() {
+    let seed = seed();
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut cluster = Cluster::prepare(3, Options { seed, ..Options::default() });
+    let stamps: Vec<PathBuf> =
+        (0..3).map(|number| directory.path().join(format!("clock-{number}"))).collect();
+    for (node, stamp) in cluster.nodes.iter_mut().zip(&stamps) {
+        step(stamp, 0);
+        node.set_environment("LD_PRELOAD", &library().display().to_string());
+        node.set_environment("FAKETIME_TIMESTAMP_FILE", &stamp.display().to_string());
+        node.set_environment("FAKETIME_NO_CACHE", "1");
+        node.set_environment("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        node.set_environment("DONT_FAKE_MONOTONIC", "1");
+    }
+    cluster.nodes[0].run();
+    cluster.join(1, 0);
+    cluster.join(2, 0);
+    cluster.wait_healthy();
+    let mut dice = Dice::new(seed);
+    let recorded = record(&cluster.apis(), &Plan { retries: true, ..Plan::of(seed, 3) }, || {
+        let leader = cluster.wait_leader(&[0, 1, 2]);
+        for offset in [3_600, -3_600, 7_200, -86_400, 0] {
+            let stamp: &PathBuf = dice.of(&stamps);
+            step(stamp, offset);
+            thread::sleep(Duration::from_millis(1_200));
+        }
+        assert_eq!(cluster.leader_according_to(&[0, 1, 2]), Some(leader), "nobody was deposed by a calendar");
+        // And restarted with another clock than it had.
+        step(&stamps[leader], -3_600);
+        cluster.restart(leader);
+        cluster.wait_healthy();
+    });
+    recorded.holds(60);
+}
+
+#[test]
+fn a_joiner_whose_clock_is_an_hour_off_is_told_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut cluster = Cluster::prepare(2, Options { seed: seed(), ..Options::default() });
+    let stamp = directory.path().join("clock");
+    step(&stamp, 3_600);
+    cluster.nodes[0].run();
+    cluster.nodes[1].set_environment("LD_PRELOAD", &library().display().to_string());
+    cluster.nodes[1].set_environment("FAKETIME_TIMESTAMP_FILE", &stamp.display().to_string());
+    cluster.begin_join(1, 0);
+    let status = cluster.nodes[1].wait();
+    let said = cluster.nodes[1].log();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("clock"), "{said}");
+    assert!(cluster.nodes[0].log().contains("clock"), "{}", cluster.nodes[0].log());
+    for variable in ["LD_PRELOAD", "FAKETIME_TIMESTAMP_FILE"] {
+        cluster.nodes[1].unset_environment(variable);
+    }
+    cluster.join(1, 0);
+}

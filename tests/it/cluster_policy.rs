@@ -1,0 +1,127 @@
+//! No host opens, whatever becomes of the cluster: a closed port is asked all the time and never answers.
+
+use std::net::{IpAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use appliance_tests::cluster::{Cluster, Options, name};
+use appliance_tests::dice::seed;
+use appliance_tests::eventually::eventually_true;
+use appliance_tests::netns::Host;
+use appliance_tests::packets::{self, Listeners};
+
+const CLOSED: u16 = 8055;
+const OPEN: u16 = 22;
+
+/// An endpoint on every node that lets nothing in but the failsafes.
+fn endpoints(nodes: usize) -> String {
+    let endpoint = |number: usize| {
+        let (name, address) = (name(number), format!("172.17.0.{}", number + 2));
+        format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {{name: {name}-eth0}}\n\
+             spec: {{node: {name}, interfaceName: eth0, expectedIPs: [{address}]}}\n"
+        )
+    };
+    (0..nodes).map(endpoint).collect()
+}
+
+/// Sends datagrams at the closed port of every host while `f` runs, and counts the answers.
+fn answers_during(stranger: &Host, hosts: &[IpAddr], f: impl FnOnce()) -> (usize, usize) {
+    let (stop, sent, answered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            stranger.namespace.inside(|| {
+                for to in hosts.iter().cycle() {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // A new socket each time: every datagram is a new flow, decided by policy and not by conntrack.
+                    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+                    socket.set_read_timeout(Some(Duration::from_millis(3))).expect("a time limit");
+                    // While the link is cut there may be no neighbour to send to.
+                    sent.fetch_add(
+                        usize::from(socket.send_to(b"?", (*to, CLOSED)).is_ok()),
+                        Ordering::Relaxed,
+                    );
+                    answered.fetch_add(usize::from(socket.recv(&mut [0; 8]).is_ok()), Ordering::Relaxed);
+                }
+            });
+        });
+        let stopped = Stopped(&stop);
+        f();
+        drop(stopped);
+    });
+    (sent.into_inner(), answered.into_inner())
+}
+
+struct Stopped<'a>(&'a AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn no_host_opens_while_nodes_die_lose_each_other_and_come_back() {
+    let mut cluster = Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() });
+    let stranger = cluster.network.host(99);
+    let _listeners: Vec<Listeners> =
+        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
+    let hosts: Vec<IpAddr> = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    // Known to work before anything is closed, or closed ports would prove nothing.
+    assert!(hosts.iter().all(|host| packets::udp(&stranger.namespace, *host, CLOSED)));
+    let _ = cluster.nodes[1].ctl_with(&["apply", "-f", "-"], &endpoints(3)).success();
+    for host in &hosts {
+        eventually_true("every host to be closed", || !packets::udp(&stranger.namespace, *host, CLOSED));
+    }
+    let (sent, answered) = answers_during(&stranger, &hosts, || {
+        let leader = cluster.wait_leader(&[0, 1, 2]);
+        cluster.restart(leader);
+        cluster.wait_healthy();
+        // No quorum anywhere, then a start without one: the last policy is what there is.
+        cluster.partition(&[0], &[1, 2]);
+        cluster.partition(&[1], &[2]);
+        cluster.restart(0);
+        thread::sleep(Duration::from_secs(3));
+        assert!(packets::tcp(&stranger.namespace, hosts[0], OPEN), "failsafes stay open");
+        cluster.network.heal();
+        cluster.wait_healthy();
+        (0..3).for_each(|number| cluster.nodes[number].kill());
+        thread::sleep(Duration::from_millis(300));
+        (0..3).for_each(|number| cluster.nodes[number].spawn());
+        cluster.wait_healthy();
+        let _ = cluster.ctl(0, &["member", "remove", &name(2), "--yes"]).success();
+        let _ = cluster.nodes[2].logged("removed");
+        cluster.restart(2);
+        thread::sleep(Duration::from_secs(1));
+    });
+    assert!(sent > 300, "only {sent} datagrams were sent: the test proves nothing");
+    assert_eq!(answered, 0, "of {sent} datagrams");
+    // And the cluster still rules those that are in it.
+    let _ = cluster.ctl(0, &["delete", "hep", "h1-eth0"]).success();
+    eventually_true("the first host to open", || packets::udp(&stranger.namespace, hosts[0], CLOSED));
+    assert!(!packets::udp(&stranger.namespace, hosts[2], CLOSED), "a removed node keeps its last policy");
+}
+
+#[test]
+fn members_reach_each_other_whatever_policy_says() {
+    let cluster = Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() });
+    // Not even failsafes.
+    let felix = "---\napiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\n\
+                 spec: {failsafeInboundHostPorts: [], failsafeOutboundHostPorts: []}\n";
+    let _ = cluster.nodes[0].ctl_with(&["apply", "-f", "-"], &(endpoints(3) + felix)).success();
+    cluster.nodes[0].wait_enforced();
+    let stranger = cluster.network.host(99);
+    let _listeners = Listeners::new(&cluster.hosts[0].namespace, &[OPEN]);
+    eventually_true("everything to be closed", || {
+        !packets::tcp(&stranger.namespace, IpAddr::V4(cluster.hosts[0].ipv4), OPEN)
+    });
+    let leader = cluster.wait_leader(&[0, 1, 2]);
+    cluster.freeze(leader);
+    // New connections must be made for this, in both directions.
+    let _ = cluster.wait_leader(&cluster.others(&[leader]));
+    cluster.thaw(leader);
+    cluster.wait_healthy();
+}
