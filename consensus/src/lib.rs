@@ -16,8 +16,8 @@
 //!                                                     └── StateMachine (store)  ── export thread ◄─┘
 //! ```
 //!
-//! One member runs now, through the path that more will use. What is missing for more is the transport: a function that
-//! takes messages (`replica::Sender`) and a caller of `Replica::step`.
+//! Members meet through [`transport`]: it takes what the replica sends, and hands what others say to [`Raft::step`]. A
+//! lone member runs through the same path.
 //!
 //! # One thread, one input, one drain
 //!
@@ -97,6 +97,7 @@ mod scripts;
 mod snapshots;
 mod state_machine;
 mod status;
+pub mod transport;
 mod wal;
 
 use std::{sync::Arc, thread};
