@@ -117,7 +117,8 @@ impl Config {
             pre_vote: true,
             // Never leases: a process that was paused would serve stale reads (reference/store.md 5.4).
             read_only_option: raft::ReadOnlyOption::Safe,
-            batch_append: true,
+            // Raft joins appends that do not follow each other; `batch` joins those that do.
+            batch_append: false,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
             ..raft::Config::default()

@@ -69,6 +69,7 @@
 //! * What if a power cut falls between two lines of `Replica::restore`, or of `Node::apply_conf_change`?
 //! * Which of raft's panics can a file on disk still reach? (`Log::agree_with` must leave none.)
 
+mod batch;
 mod cache;
 mod changes;
 mod checkpoint;
@@ -94,6 +95,8 @@ mod ready;
 mod replica;
 #[cfg(test)]
 mod scripts;
+#[cfg(test)]
+mod sim;
 mod snapshots;
 mod state_machine;
 mod status;

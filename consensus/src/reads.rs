@@ -21,6 +21,9 @@ const RETRY_TICKS: u32 = 5;
 /// Attempts before the readers of a round are told that nobody leads: three seconds at the default tick.
 const ATTEMPTS_MAX: u32 = 6;
 
+/// Ticks a confirmed read waits for the state to follow: as long as an unconfirmed one waits for its leader.
+const APPLY_TICKS_MAX: u32 = RETRY_TICKS * ATTEMPTS_MAX;
+
 /// Where the index for a read goes.
 pub(crate) type Waiter = oneshot::Sender<Result<u64, ReadError>>;
 
@@ -62,6 +65,7 @@ struct Round {
 struct Confirmed {
     index: u64,
     waiters: Vec<Waiter>,
+    ticks: u32,
 }
 
 impl Reads {
@@ -93,6 +97,7 @@ impl Reads {
 
     /// One tick passed: the question to put again, if raft kept silent long enough.
     pub(crate) fn tick(&mut self) -> Option<Context> {
+        self.tick_confirmed();
         let round = self.round.as_mut()?;
         round.ticks += 1;
         if round.ticks < RETRY_TICKS {
@@ -116,7 +121,7 @@ impl Reads {
     /// Raft answered a question. An answer to an earlier attempt is ignored; its round was asked again.
     pub(crate) fn confirm(&mut self, context: &[u8], index: u64) {
         if let Some(round) = self.round.take_if(|round| round.context.to_bytes() == context) {
-            self.confirmed.push_back(Confirmed { index, waiters: round.waiters });
+            self.confirmed.push_back(Confirmed { index, waiters: round.waiters, ticks: 0 });
         }
     }
 
@@ -139,6 +144,16 @@ impl Reads {
         let confirmed = self.confirmed.drain(..).flat_map(|confirmed| confirmed.waiters);
         for waiter in self.arrived.drain(..).chain(round).chain(confirmed) {
             answer(waiter, Err(ReadError::Stopped));
+        }
+    }
+
+    /// A member that was cut off or removed after the confirmation may never come to the entry it stands for.
+    fn tick_confirmed(&mut self) {
+        self.confirmed.iter_mut().for_each(|confirmed| confirmed.ticks += 1);
+        while self.confirmed.front().is_some_and(|confirmed| confirmed.ticks > APPLY_TICKS_MAX) {
+            let Some(confirmed) = self.confirmed.pop_front() else { return };
+            self.waiting -= confirmed.waiters.len();
+            confirmed.waiters.into_iter().for_each(|waiter| answer(waiter, Err(ReadError::NoLeader)));
         }
     }
 
@@ -202,6 +217,20 @@ mod tests {
 
         reads.applied(12);
         assert_eq!(answer.try_recv().unwrap(), Ok(12));
+    }
+
+    #[test]
+    fn a_confirmed_read_does_not_wait_for_ever_for_a_state_that_stands_still() {
+        let mut reads = Reads::new(1, 1);
+        let mut answer = enter(&mut reads);
+        let round = reads.ask().unwrap();
+        reads.confirm(&round.to_bytes(), 9);
+        reads.applied(8);
+
+        (0..=APPLY_TICKS_MAX).for_each(|_| assert_eq!(reads.tick(), None));
+
+        assert_eq!(answer.try_recv().unwrap(), Err(ReadError::NoLeader));
+        assert_eq!(reads.waiting, 0);
     }
 
     #[test]

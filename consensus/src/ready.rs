@@ -20,6 +20,7 @@ use raft::{
 };
 
 use crate::{
+    batch,
     message::{Outgoing, Payload},
     proposals::ProposalId,
     replica::Replica,
@@ -32,7 +33,7 @@ impl<M: StateMachine> Replica<M> {
     pub(crate) fn handle_ready(&mut self) -> Result<(), WalError> {
         let mut ready = self.node.ready();
         self.send_messages(ready.take_messages());
-        self.restore(&ready)?;
+        let restored = self.restore(&ready)?;
         self.append(&ready)?;
         self.send_messages(ready.take_persisted_messages());
         for read in ready.take_read_states() {
@@ -46,8 +47,9 @@ impl<M: StateMachine> Replica<M> {
         self.send_messages(light.take_messages());
         committed.append(&mut light.take_committed_entries());
         self.apply(&committed)?;
-        if let Some(last) = committed.last() {
-            self.node.advance_apply(last.index);
+        // After a restore even with nothing applied: raft would look for entries that the snapshot replaced.
+        if restored || !committed.is_empty() {
+            self.node.advance_apply(self.machine.applied_index());
         }
         self.note_leadership();
         Ok(())
@@ -58,7 +60,7 @@ impl<M: StateMachine> Replica<M> {
             return;
         }
         let outgoing: Vec<Outgoing> =
-            messages.into_iter().filter_map(|message| self.outgoing(message)).collect();
+            batch::joined(messages).into_iter().filter_map(|message| self.outgoing(message)).collect();
         (self.send)(outgoing);
     }
 
@@ -78,10 +80,10 @@ impl<M: StateMachine> Replica<M> {
     }
 
     /// Three durable steps, so that a crash between any two leaves either the old state and log or the new ones.
-    fn restore(&mut self, ready: &Ready) -> Result<(), WalError> {
+    fn restore(&mut self, ready: &Ready) -> Result<bool, WalError> {
         let snapshot = ready.snapshot();
         if snapshot.get_metadata().index == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let metadata = snapshot.get_metadata();
         let file = self.snapshots.take_received(metadata.index, metadata.term);
@@ -97,7 +99,7 @@ impl<M: StateMachine> Replica<M> {
         }
         self.node.log_mut().begin_at(metadata)?;
         self.members_changed();
-        Ok(())
+        Ok(true)
     }
 
     fn append(&mut self, ready: &Ready) -> Result<(), WalError> {

@@ -4,17 +4,20 @@
 //! that this is a torn tail. Called only by [`super::Wal`].
 
 use std::{
-    fs,
-    io::{Error, ErrorKind, Result},
+    io::{Error, ErrorKind, Read as _, Result},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission};
+#[cfg(not(test))]
+use raft_engine::env::DefaultFileSystem as Plain;
+use raft_engine::env::{FileSystem, Handle, Permission};
 
 use super::tail;
+#[cfg(test)]
+use crate::sim::TestFiles as Plain;
 
-type PlainHandle = <DefaultFileSystem as FileSystem>::Handle;
+type PlainHandle = <Plain as FileSystem>::Handle;
 
 /// raft-engine's file system, behind our check.
 #[derive(Default)]
@@ -51,38 +54,39 @@ impl WalFiles {
 
 impl FileSystem for WalFiles {
     type Handle = WalFile;
-    type Reader = <DefaultFileSystem as FileSystem>::Reader;
-    type Writer = <DefaultFileSystem as FileSystem>::Writer;
+    type Reader = <Plain as FileSystem>::Reader;
+    type Writer = <Plain as FileSystem>::Writer;
 
     fn create<P: AsRef<Path>>(&self, path: P) -> Result<WalFile> {
-        Ok(self.file(DefaultFileSystem.create(&path)?, path.as_ref()))
+        Ok(self.file(Plain.create(&path)?, path.as_ref()))
     }
 
     fn open<P: AsRef<Path>>(&self, path: P, permission: Permission) -> Result<WalFile> {
-        Ok(self.file(DefaultFileSystem.open(&path, permission)?, path.as_ref()))
+        Ok(self.file(Plain.open(&path, permission)?, path.as_ref()))
     }
 
     fn delete<P: AsRef<Path>>(&self, path: P) -> Result<()> {
-        DefaultFileSystem.delete(path)
+        Plain.delete(path)
     }
 
     fn rename<P: AsRef<Path>>(&self, from: P, to: P) -> Result<()> {
-        DefaultFileSystem.rename(from, to)
+        Plain.rename(from, to)
     }
 
     fn new_reader(&self, handle: Arc<WalFile>) -> Result<Self::Reader> {
-        DefaultFileSystem.new_reader(handle.plain.clone())
+        Plain.new_reader(handle.plain.clone())
     }
 
     fn new_writer(&self, handle: Arc<WalFile>) -> Result<Self::Writer> {
-        DefaultFileSystem.new_writer(handle.plain.clone())
+        Plain.new_writer(handle.plain.clone())
     }
 }
 
 impl Handle for WalFile {
     /// Recovery's cut, and only recovery's: the writer truncates its file through its own descriptor.
     fn truncate(&self, offset: usize) -> Result<()> {
-        let bytes = fs::read(&self.path)?;
+        let mut bytes = Vec::new();
+        Plain.new_reader(self.plain.clone())?.read_to_end(&mut bytes)?;
         if let Some(intact) = tail::intact_group_after(&bytes, offset) {
             let path = self.path.display();
             return Err(Error::new(
