@@ -185,11 +185,6 @@ impl Store {
         Ok(())
     }
 
-    /// `restore_from` for bytes that are in memory. Goes once consensus hands over files.
-    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
-        self.take_over(snapshot)
-    }
-
     fn take_over(&mut self, stream: impl Read) -> Result<(), SnapshotError> {
         let cluster = self.options.cluster.or(self.cluster());
         let options = StoreOptions { cluster, ..self.options.clone() };

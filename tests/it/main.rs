@@ -16,6 +16,7 @@ mod cluster_network;
 mod cluster_partitions;
 mod cluster_policy;
 mod cluster_reads;
+mod disaster;
 mod durability;
 mod policy_cases;
 mod policy_endpoints;

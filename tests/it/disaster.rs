@@ -1,0 +1,196 @@
+//! What is left when a cluster is gone: a snapshot file, or one member. Either becomes a cluster again, with every record
+//! and under another name, and no client can take the one for the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use appliance_tests::api::Api;
+use appliance_tests::ctl::{self, Printed};
+use appliance_tests::eventually::eventually;
+use appliance_tests::netns::Lan;
+use appliance_tests::node::Node;
+use appliance_tests::prerequisites;
+use serde_json::Value;
+
+use crate::writers::{SETS, object, revision};
+
+/// How far a restored revision is above the snapshot's.
+const JUMP: u64 = 1_000_000_000;
+
+fn create(api: &Api, name: &str, content: u64) -> u64 {
+    let answer = api.ask("POST", SETS, Some(&object(name, None, content))).expect("an answer");
+    assert_eq!(answer.status, 201, "{:?}", answer.body);
+    revision(&answer.body)
+}
+
+fn list(api: &Api) -> Value {
+    api.ask("GET", SETS, None).expect("a list").body
+}
+
+fn offline(arguments: &[&str]) -> Printed {
+    let mut command = Command::new(prerequisites::appliance());
+    command.arg("ctl").arg("snapshot").args(arguments);
+    ctl::run(&mut command, "")
+}
+
+fn restore(file: &Path, data_dir: &Path, more: &[&str]) -> Printed {
+    let (file, data_dir) = (file.display().to_string(), data_dir.display().to_string());
+    offline(&[&["restore", &file, "--data-dir", &data_dir, "-o", "json"], more].concat())
+}
+
+fn json(printed: Printed) -> Value {
+    serde_json::from_str(&printed.success()).expect("JSON")
+}
+
+fn cluster(node: &Node) -> String {
+    let text = fs::read_to_string(node.data_dir().join("identity.json")).expect("the identity");
+    let identity: Value = serde_json::from_str(&text).expect("JSON");
+    identity["clusterId"].as_str().expect("a cluster").to_owned()
+}
+
+/// Waits until the node has written a snapshot of this revision or a later one.
+fn snapshot_of(node: &Node, revision: u64) -> PathBuf {
+    let newest = || {
+        let files = fs::read_dir(node.data_dir().join("snapshots")).ok()?;
+        let reaches = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let number = name.strip_suffix(".snap").and_then(|name| name.split_once("-r")?.1.parse().ok());
+            number.is_some_and(|number: u64| number >= revision)
+        };
+        files.filter_map(|file| Some(file.ok()?.path())).find(reaches)
+    };
+    eventually("a snapshot by itself", newest, Option::is_some).expect("it is there")
+}
+
+/// A version of the old cluster is expired in the new one, not misunderstood.
+fn expired(api: &Api, version: u64) {
+    let path = format!("{SETS}?watch=1&resourceVersion={version}");
+    match api.watch(&path) {
+        Err(error) => assert!(error.to_string().contains("410"), "{error}"),
+        Ok(mut events) => {
+            let event = events.next_event().expect("an event");
+            assert_eq!((&event["type"], &event["object"]["code"]), (&"ERROR".into(), &410.into()), "{event}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_a_node_made_by_itself_becomes_a_cluster_elsewhere() {
+    let lan = Lan::new();
+    let arguments = ["--no-enforce", "--snapshot-interval", "1s", "--snapshot-keep", "2"];
+    let mut node = Node::start_with(&lan.host(2), "h1", &arguments);
+    let api = Api::new(node.socket());
+    let written = create(&api, "kept", 7);
+    let file = snapshot_of(&node, written);
+    create(&api, "too-late", 8);
+    let before = list(&api);
+    node.kill();
+
+    let status = json(offline(&["status", &file.display().to_string(), "-o", "json"]));
+    assert_eq!(status["cluster"], cluster(&node).as_str());
+    let mut other = Node::prepare(&lan.host(3), "h2", &["--no-enforce"]);
+    let restored = json(restore(&file, &other.data_dir(), &["--node-name", "h2"]));
+    assert_eq!(restored["revision"], status["revision"].as_u64().expect("a number") + JUMP);
+    assert_eq!(restored["quarantine"], Value::Null);
+    other.run();
+
+    assert_ne!(cluster(&other), cluster(&node));
+    let api = Api::new(other.socket());
+    let after = list(&api);
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().expect("items").iter();
+        items.map(|item| item["metadata"]["name"].to_string()).collect()
+    };
+    assert_eq!((names(&before).len(), names(&after)), (2, vec!["\"kept\"".to_owned()]));
+    assert!(revision(&after) > JUMP, "{}", revision(&after));
+    for version in [written, revision(&before), revision(&before) + 100] {
+        expired(&api, version);
+    }
+    assert!(create(&api, "after", 9) > revision(&after));
+    let information = other.object("clusterinformation", "default");
+    assert_eq!(information["spec"]["clusterGUID"], cluster(&other).as_str());
+    other.stop();
+    other.run();
+    assert_eq!(names(&list(&api)).len(), 2);
+}
+
+#[test]
+fn a_stopped_nodes_directory_is_restored_in_place_and_nobody_elses() {
+    let lan = Lan::new();
+    let mut node = Node::start_with(&lan.host(2), "h1", &["--no-enforce", "--snapshot-interval", "1s"]);
+    let api = Api::new(node.socket());
+    let written = create(&api, "kept", 7);
+    let file = snapshot_of(&node, written);
+    let refused = restore(&file, &node.data_dir(), &[]);
+    assert!(refused.code != 0 && refused.err.contains("in use"), "{refused:?}");
+    create(&api, "lost", 8);
+    node.stop();
+
+    let foreign = tempfile::tempdir().expect("a directory");
+    fs::write(foreign.path().join("thesis.tex"), "x").expect("a file");
+    let refused = restore(&file, foreign.path(), &[]);
+    assert!(refused.code != 0 && refused.err.contains("thesis.tex"), "{refused:?}");
+    let mut harmed = fs::read(&file).expect("the snapshot");
+    harmed.truncate(harmed.len() - 1);
+    fs::write(foreign.path().join("harmed.snap"), harmed).expect("a file");
+    let refused = restore(&foreign.path().join("harmed.snap"), &node.data_dir(), &[]);
+    assert!(refused.code != 0 && refused.err.contains("ends too early"), "{refused:?}");
+
+    let kubeconfig = fs::read_to_string(node.kubeconfig()).expect("the kubeconfig");
+    let before = cluster(&node);
+    let restored = json(restore(&file, &node.data_dir(), &[]));
+    assert_eq!(restored["node"], "h1");
+    assert!(restored["authority"].as_str().is_some_and(|text| text.starts_with("kept")), "{restored}");
+    let quarantine = PathBuf::from(restored["quarantine"].as_str().expect("what was before"));
+    for part in ["store", "wal", "identity.json"] {
+        assert!(quarantine.join(part).exists(), "{part}");
+    }
+    node.run();
+    assert_ne!(cluster(&node), before);
+    assert_eq!(list(&api)["items"].as_array().map(Vec::len), Some(1));
+    let authority = |text: &str| {
+        let line = text.lines().find(|line| line.contains("certificate-authority-data"));
+        line.unwrap_or_default().to_owned()
+    };
+    let now = fs::read_to_string(node.kubeconfig()).expect("the kubeconfig");
+    assert_eq!(authority(&now), authority(&kubeconfig));
+}
+
+#[test]
+fn a_survivor_goes_on_alone_once() {
+    let lan = Lan::new();
+    let mut node = Node::start_with(&lan.host(2), "h1", &["--no-enforce"]);
+    let api = Api::new(node.socket());
+    let written = create(&api, "kept", 7);
+    let before = (cluster(&node), list(&api));
+    node.kill();
+
+    node.set_environment("APPLIANCE_FORCE_NEW_CLUSTER", "true");
+    node.run();
+    let alone = cluster(&node);
+    assert_ne!(alone, before.0);
+    let after = list(&api);
+    assert_eq!(after["items"], before.1["items"], "every record, with its version");
+    assert!(revision(&after) > JUMP);
+    expired(&api, written);
+    let newer = create(&api, "after", 9);
+
+    node.kill();
+    node.run();
+    assert_eq!(cluster(&node), alone, "a flag that was forgotten does nothing");
+    assert_eq!(revision(&list(&api)) / JUMP, newer / JUMP);
+    let _ = node.logged("has acted on this data directory before");
+}
+
+#[test]
+fn a_flag_on_a_new_directory_never_acts() {
+    let lan = Lan::new();
+    let mut node = Node::prepare(&lan.host(2), "h1", &["--no-enforce"]);
+    node.set_environment("APPLIANCE_FORCE_NEW_CLUSTER", "true");
+    node.run();
+    let first = cluster(&node);
+    node.stop();
+    node.run();
+    assert_eq!(cluster(&node), first);
+}
