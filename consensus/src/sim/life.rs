@@ -35,6 +35,16 @@ pub(crate) enum Input {
     Unreachable { member: u64 },
 }
 
+impl Input {
+    /// The client's question, if it is one.
+    pub(crate) fn op(&self) -> Option<usize> {
+        match self {
+            Input::Write { op, .. } | Input::Read { op } => Some(*op),
+            _ => None,
+        }
+    }
+}
+
 /// What a client was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {

@@ -40,7 +40,7 @@ use plan::{Plan, Plant};
 use world::World;
 
 /// Schedules of an ordinary run.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 3_000;
 
 /// Schedules within which a planted bug must be found.
 const PLANTED_SEEDS: u64 = 300;

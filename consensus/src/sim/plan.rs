@@ -76,7 +76,7 @@ impl Plan {
             election_ticks: dice.pick(&[5, 10]).unwrap_or(10),
             checkpoint_entries: dice.pick(&[5, 20, 60, 100_000]).unwrap_or(20),
             retained_entries: dice.pick(&[0, 0, 5, 50]).unwrap_or(0),
-            wal_file_bytes: dice.pick(&[4_096, 16_384, 1_048_576]).unwrap_or(16_384),
+            wal_file_bytes: dice.pick(&[2_048, 8_192, 65_536]).unwrap_or(16_384),
         }
     }
 

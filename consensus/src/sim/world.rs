@@ -373,7 +373,7 @@ impl<'a> World<'a> {
     fn hang_up(&mut self, id: u64) -> Verdict {
         let Some(member) = self.members.get_mut(&id) else { return Ok(()) };
         for input in std::mem::take(&mut member.inbox) {
-            if let Input::Write { op, .. } | Input::Read { op } = input {
+            if let Some(op) = input.op() {
                 self.told(op, id, &Answer::Unknown)?;
             }
         }
@@ -382,9 +382,12 @@ impl<'a> World<'a> {
 
     /// Members with clients that wait.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, Vec<usize>)> {
-        let lives =
-            self.members.iter().filter_map(|(id, member)| Some((*id, member.life.as_ref()?.waiting())));
-        lives.filter(|(_, ops)| !ops.is_empty())
+        let waiting = self.members.iter().map(|(id, member)| {
+            let queued = member.inbox.iter().filter_map(Input::op);
+            let waiting = member.life.iter().flat_map(Life::waiting);
+            (*id, queued.chain(waiting).collect::<Vec<usize>>())
+        });
+        waiting.filter(|(_, ops)| !ops.is_empty())
     }
 
     /// Starts a member that is down. Power may fail during that, too, and then again.
