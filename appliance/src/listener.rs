@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -89,15 +89,15 @@ impl TlsListener {
         self.address
     }
 
-    /// Accepts until shutdown, then gives the requests under way a moment.
+    /// Accepts until shutdown, then gives the requests under way a moment. Each connection gets the configuration of
+    /// the moment it comes, so that certificates renew and authorities change without a restart.
     pub(crate) async fn serve(
         self,
-        config: Arc<ServerConfig>,
+        config: watch::Receiver<Arc<ServerConfig>>,
         api: Arc<Api>,
         metrics: Arc<Metrics>,
         mut shutdown: Shutdown,
     ) {
-        let acceptor = TlsAcceptor::from(config);
         let mut door = Door::new(TLS_CONNECTIONS_MAX);
         loop {
             let accepted = tokio::select! {
@@ -108,7 +108,8 @@ impl TlsListener {
                 () = shutdown.requested() => break,
             };
             let Some((permit, stream, peer)) = accepted_or_pause(accepted).await else { continue };
-            let (acceptor, api, shutdown) = (acceptor.clone(), api.clone(), shutdown.clone());
+            let acceptor = TlsAcceptor::from(config.borrow().clone());
+            let (api, shutdown) = (api.clone(), shutdown.clone());
             let open = metrics.connection("tls");
             door.connections.spawn(async move {
                 let _held = (permit, open);

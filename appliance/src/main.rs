@@ -23,7 +23,6 @@ mod listener;
 mod logging;
 mod metrics;
 mod offline;
-mod pki;
 mod planted;
 mod readings;
 mod server;

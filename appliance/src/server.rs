@@ -8,12 +8,13 @@
 //! 3. **The data directory**: created, locked, and asked who we are. From here on no second process can do harm.
 //! 4. **The doors**: both listeners are bound, and do not accept. A port already taken is heard of before a store is
 //!    opened; a client that comes early waits in the backlog instead of being refused.
-//! 5. **Keys**: made at the first start, kept afterwards; the kubeconfig needs the port of step 4.
-//! 6. **The store and raft**: opening may take long after a power cut, and everything below asks them.
-//! 7. **Enforcement**, before anybody is served: a restart must not wait for clients. The dataplane writes nothing
+//! 5. **The store, keys and raft**: opening may take long after a power cut, and everything below asks them. The keys
+//!    come between the two: the store has the authority that issues them, and members speak with them.
+//! 6. **Enforcement**, before anybody is served: a restart must not wait for clients. The dataplane writes nothing
 //!    to the kernel until the syncer has passed on the whole current state; until then yesterday's ruleset stands.
-//! 8. **The first objects** of a new cluster, which need a leader; one that is missing later is put back.
-//! 9. **The API**: the doors open. systemd hears that we serve, the log gets one line with the addresses.
+//! 7. **The authority** of a new cluster goes to the store, before anybody is shown a certificate of it; and the
+//!    **first objects**, which need a leader; one that is missing later is put back.
+//! 8. **The API**: the doors open. systemd hears that we serve, the log gets one line with the addresses.
 //!
 //! # Shutdown: the same list from its end
 //!
@@ -26,8 +27,8 @@
 //! A signal; raft stopping by itself (a disk failed: a replica that can not write must not answer); the reconciler or
 //! the syncer ending by itself. Whoever started us starts us again; meanwhile the kernel enforces what it has.
 //!
-//! *Questions for a reviewer*: does any step write to the kernel before step 7 has seen the whole store? Does any step
-//! accept a client before step 9? Is anything started here that the shutdown list does not stop?
+//! *Questions for a reviewer*: does any step write to the kernel before step 6 has seen the whole store? Does any step
+//! accept a client before step 8? Is anything started here that the shutdown list does not stop?
 
 use std::error::Error;
 use std::io;
@@ -39,7 +40,6 @@ use std::time::{Duration, Instant};
 use appliance_consensus::{Config as RaftConfig, Origin, Raft, StartError, StopReason};
 use appliance_resources::NodeReportStatus;
 use appliance_storage::{OpenError, Reader, Store, StoreOptions};
-use rustls::ServerConfig;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,30 +47,31 @@ use tokio::task::JoinHandle;
 use crate::api::load::Load;
 use crate::api::registry::Registry;
 use crate::api::{Api, ApiOptions};
+use crate::author;
 use crate::bootstrap::{self, BootstrapError};
+use crate::cluster::alarms::Alarms;
+use crate::cluster::handle::ClusterHandle;
+use crate::cluster::keyring::{self, Keyring, KeyringError, Opening};
+use crate::cluster::keys::Who;
 use crate::cluster::peers::{self, Directory, Own};
 use crate::cluster::records::MemberId;
 use crate::cluster::recover::{self, RecoverError};
+use crate::cluster::registry::Records;
+use crate::cluster::renewal;
 use crate::compactor;
 use crate::config::{Config, Host};
-use crate::data_dir::{self, DataDir, DataDirError};
+use crate::data_dir::{DataDir, DataDirError};
 use crate::enforcer::{Enforcer, EnforcerError, Place};
 use crate::host;
 use crate::identity::{self, IdentityError, NodeIdentity, Settled, Wanted};
-use crate::kubeconfig;
 use crate::listener::{self, ListenError, RootListener, TlsListener};
 use crate::logging;
 use crate::metrics::Metrics;
-use crate::pki::{self, Pki, PkiError};
 use crate::readings;
 use crate::shutdown::{self, Signals, Trigger};
 use crate::snapshots;
 use crate::systemd;
-use crate::tls::{self, TlsError};
 use crate::version;
-
-/// The administrator's first credentials, in the data directory.
-const KUBECONFIG: &str = "admin.kubeconfig";
 
 /// The store, in the data directory.
 const STORE: &str = "store";
@@ -100,11 +101,7 @@ pub(crate) enum ServerError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
-    Pki(#[from] PkiError),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error("{path}: can not be written: {source}")]
-    Kubeconfig { path: PathBuf, source: io::Error },
+    Keyring(#[from] KeyringError),
     #[error(
         "{path}: missing, though this node has formed its cluster; put the directory back, restore the data directory \
          from a backup, or move all of it away to begin a new cluster"
@@ -174,7 +171,7 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     let (_peer_listener, peer_address) = listener::bind_peers(config.peer_listen)?;
     let (addresses, api_port) =
         (format!("{} and https://{}", root.path().display(), network.address()), network.address().port());
-    // 5. Keys.
+    // 5. The store, keys and raft.
     let reached_on = reached_on(&config);
     let identity = match settled {
         Settled::Stands(identity) => identity,
@@ -186,10 +183,8 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     };
     tracing::info!("member {} of cluster {}", identity.member_id, identity.cluster_id);
     let node_name = identity.node_name.clone();
-    let tls = tls::server_config(&prepare_keys(&data_dir, &identity, &reached_on, api_port)?)?;
-    // 6. The store and raft.
-    let (raft, reader) = open_store(&data_dir, &identity).await?;
-    // 7. Enforcement.
+    let (raft, reader, keyring) = open_store(&data_dir, &identity, &reached_on, api_port).await?;
+    // 6. Enforcement.
     let registry = Registry::new(raft.clone(), reader.clone());
     let own = Own {
         id: identity.member_id,
@@ -207,19 +202,39 @@ async fn start(config: Config) -> Result<Running, ServerError> {
         protected: directory.protected(),
     };
     let enforcer = Enforcer::start(&place, &registry);
-    // 8. The first objects.
+    // 7. The authority and the first objects.
+    let cluster = ClusterHandle {
+        records: Records::new(raft.clone(), reader.clone()),
+        keyring: Arc::new(keyring),
+        alarms: Alarms::default(),
+        cluster_id: identity.cluster_id.clone(),
+        member: identity.member_id,
+        node_name: node_name.clone(),
+    };
+    cluster.keyring.establish(&cluster.records, || author::node(&node_name, "a new cluster")).await?;
+    tracing::info!("kubeconfig of the administrator is {}", cluster.keyring.kubeconfig().display());
     let objects = bootstrap::objects(&identity.cluster_id, &node_name, &reached_on);
     bootstrap::ensure(&registry, &node_name, objects).await?;
     remember_formed(&data_dir, &identity)?;
-    // 9. The API.
-    let doors = Doors::open(root, network, tls, &registry, node_name.clone(), enforcer.report());
+    // 8. The API.
+    let doors = Doors::open(root, network, &registry, cluster.clone(), enforcer.report());
     let compactor = tokio::spawn(compactor::run(raft.clone(), reader.clone()));
+    let renewal = tokio::spawn(renewal::run(cluster));
     let snapshots = config
         .snapshots
         .map(|schedule| tokio::spawn(snapshots::run(data_dir.path().to_owned(), reader, schedule)));
     systemd::notify(systemd::READY);
     tracing::info!("node {node_name} serves on {addresses}, {:.0?} after its start", begun.elapsed());
-    Ok(Running { raft, enforcer, doors, compactor, snapshots, _directory: directory, _data_dir: data_dir })
+    Ok(Running {
+        raft,
+        enforcer,
+        doors,
+        compactor,
+        renewal,
+        snapshots,
+        _directory: directory,
+        _data_dir: data_dir,
+    })
 }
 
 /// Everything that runs.
@@ -228,6 +243,7 @@ struct Running {
     enforcer: Enforcer,
     doors: Doors,
     compactor: JoinHandle<()>,
+    renewal: JoinHandle<()>,
     snapshots: Option<JoinHandle<()>>,
     /// Follows the members as long as it lives.
     _directory: Directory,
@@ -255,6 +271,7 @@ impl Running {
     async fn stop(self) {
         systemd::notify(systemd::STOPPING);
         self.doors.close().await;
+        self.renewal.abort();
         self.compactor.abort();
         self.snapshots.iter().for_each(JoinHandle::abort);
         self.enforcer.stop().await;
@@ -275,16 +292,17 @@ impl Doors {
     fn open(
         root: RootListener,
         network: TlsListener,
-        tls: Arc<ServerConfig>,
         registry: &Registry,
-        node_name: String,
+        cluster: ClusterHandle,
         report: watch::Receiver<NodeReportStatus>,
     ) -> Doors {
         let (raft, reader) = (registry.raft().clone(), registry.reader().clone());
         let (trigger, shutdown) = shutdown::channel();
         let load = Arc::new(Load::default());
         let metrics = Metrics::new(readings::of_node(raft.clone(), reader.clone(), report, load.clone()));
-        let options = ApiOptions { node_name, metrics: metrics.clone(), load, shutdown: shutdown.clone() };
+        let (node_name, tls) = (cluster.node_name.clone(), cluster.keyring.api_tls());
+        let options =
+            ApiOptions { node_name, cluster, metrics: metrics.clone(), load, shutdown: shutdown.clone() };
         let api = Api::new(raft, reader, options);
         let root = root.serve(api.clone(), metrics.clone(), shutdown.clone());
         let network = network.serve(tls, api, metrics, shutdown);
@@ -392,43 +410,42 @@ fn reached_on(config: &Config) -> Vec<Host> {
     found
 }
 
-/// Certificates that fit, and the kubeconfig of the first administrator.
-fn prepare_keys(
+/// Opens the store where nothing else waits for it, and starts the thread that owns it.
+async fn open_store(
     data_dir: &DataDir,
     identity: &NodeIdentity,
     reached_on: &[Host],
-    port: u16,
-) -> Result<Pki, ServerError> {
-    let now = OffsetDateTime::now_utc();
-    let NodeIdentity { cluster_id, formed, node_name, .. } = identity;
-    let pki = pki::prepare(data_dir.path(), cluster_id, *formed, node_name, reached_on, now)?;
-    let host = reached_on.first().map_or_else(|| "localhost".to_owned(), Host::in_url);
-    let text = kubeconfig::render(&format!("https://{host}:{port}"), &pki.authority, "admin", &pki.admin);
-    let path = data_dir.join(KUBECONFIG);
-    let written = match data_dir::read_small(&path) {
-        Ok(Some(standing)) if standing == text => Ok(()),
-        _ => data_dir::write_private(&path, text.as_bytes()),
-    };
-    written.map_err(|source| ServerError::Kubeconfig { path: path.clone(), source })?;
-    tracing::info!("kubeconfig of the administrator is {}", path.display());
-    Ok(pki)
-}
-
-/// Opens the store where nothing else waits for it, and starts the thread that owns it.
-async fn open_store(data_dir: &DataDir, identity: &NodeIdentity) -> Result<(Raft, Reader), ServerError> {
+    api_port: u16,
+) -> Result<(Raft, Reader, Keyring), ServerError> {
     let config = RaftConfig {
         cluster: identity.log_number(),
         ..RaftConfig::new(identity.member_id.0, data_dir.path())
     };
     let path = data_dir.join(STORE);
     let cluster = Some(identity.store_cluster());
+    let host = reached_on.first().map_or_else(|| "localhost".to_owned(), Host::in_url);
+    let server = format!("https://{host}:{api_port}");
+    let who = Who::new(identity.cluster_number(), identity.member_id.0, &identity.node_name, reached_on);
+    let (directory, identity) = (data_dir.path().to_owned(), identity.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(&path, StoreOptions { cluster, ..StoreOptions::default() })?;
         if let Some(healed) = store.healed() {
             tracing::warn!("the store was damaged and is being rebuilt: {healed:?}");
         }
         let reader = store.reader();
-        Ok((appliance_consensus::start(config, store, Origin::Founder, Box::new(drop))?, reader))
+        let NodeIdentity { cluster_id, formed, .. } = &identity;
+        let opening = Opening {
+            data_dir: &directory,
+            cluster_id,
+            who,
+            formed: *formed,
+            joined: identity.is_joiner(),
+            server,
+        };
+        let keyring =
+            Keyring::open(opening, keyring::ca_record(&reader)?.as_ref(), OffsetDateTime::now_utc())?;
+        let raft = appliance_consensus::start(config, store, Origin::Founder, Box::new(drop))?;
+        Ok((raft, reader, keyring))
     });
     opened.await.unwrap_or(Err(ServerError::StoreThread))
 }

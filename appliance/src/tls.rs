@@ -1,55 +1,101 @@
-//! TLS of the API: what we show, whom we believe, and who a certificate says its holder is.
+//! TLS: what we show, whom we believe, and who a certificate says its holder is.
 //!
-//! A client certificate is asked for and not required, since bearer tokens need none; one that is shown must come from
-//! the cluster's authority, or the handshake ends there. What an identity may do is `api::caller`'s business.
+//! Two doors. At the API a client certificate is asked for and not required, since bearer tokens need none; between
+//! members both sides must show one. What is shown must come from an authority of the cluster, or the handshake ends
+//! there. The chain we show ends with the authority's own certificate, so that a joiner, who knows nothing but its
+//! key's hash, finds it. What an identity may do is `api::caller`'s business.
 
 use std::sync::Arc;
 
+use appliance_consensus::transport::PeerTls;
+use rustls::client::ClientConfig;
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::api::caller::{Identity, Role};
-use crate::pki::Pki;
+use crate::cluster::keys::Keys;
 
 /// HTTP/2 lets a client with many watches keep one connection; kubectl and curl are as happy with HTTP/1.1.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Sessions remembered for resumption: a burst of short-lived kubectl calls; each costs a few hundred bytes.
+/// Sessions remembered for resumption: a burst of short-lived kubectl calls; each costs a few hundred bytes. They are
+/// forgotten with the configuration, so that nobody resumes past a change of what is trusted.
 const SESSIONS_MAX: usize = 128;
 
-/// Why the API can not speak TLS with the keys it has.
+/// Why there is no TLS with the keys there are.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the API's certificate in the data directory can not be used: {0}; remove pki/server.* to have it made anew"
+    "the node's certificate in the data directory can not be used: {0}; remove pki/node.crt and pki/api.crt to have \
+     it made anew"
 )]
 pub(crate) struct TlsError(String);
 
-/// The server's side of every handshake.
-pub(crate) fn server_config(pki: &Pki) -> Result<Arc<ServerConfig>, TlsError> {
-    let pem = |error: rustls_pki_types::pem::Error| TlsError(error.to_string());
-    let authority = CertificateDer::from_pem_slice(pki.authority.as_bytes()).map_err(pem)?;
-    let certificate = CertificateDer::from_pem_slice(pki.server.certificate.as_bytes()).map_err(pem)?;
-    let key = PrivateKeyDer::from_pem_slice(pki.server.key.as_bytes()).map_err(pem)?;
-
-    let refused = |error: rustls::Error| TlsError(error.to_string());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut trusted = RootCertStore::empty();
-    trusted.add(authority).map_err(refused)?;
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), provider.clone())
+/// The API's side of every handshake.
+pub(crate) fn api_config(keys: &Keys) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = shown(keys, keys.api_certificate())?;
+    let clients = WebPkiClientVerifier::builder_with_provider(trusted(keys)?, provider())
         .allow_unauthenticated()
         .build()
-        .map_err(|error| TlsError(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+        .map_err(failed)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(refused)?
+        .map_err(failed)?
         .with_client_cert_verifier(clients)
-        .with_single_cert(vec![certificate], key)
-        .map_err(refused)?;
+        .with_single_cert(chain, key)
+        .map_err(failed)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     Ok(Arc::new(config))
+}
+
+/// Both sides of a handshake between members.
+pub(crate) fn peer_tls(keys: &Keys) -> Result<PeerTls, TlsError> {
+    let members =
+        WebPkiClientVerifier::builder_with_provider(trusted(keys)?, provider()).build().map_err(failed)?;
+    let (chain, key) = shown(keys, &keys.node.certificate)?;
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_client_cert_verifier(members)
+        .with_single_cert(chain.clone(), key.clone_key())
+        .map_err(failed)?;
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_root_certificates(trusted(keys)?)
+        .with_client_auth_cert(chain, key)
+        .map_err(failed)?;
+    Ok(PeerTls { server: Arc::new(server), client: Arc::new(client) })
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn failed(error: impl std::fmt::Display) -> TlsError {
+    TlsError(error.to_string())
+}
+
+/// Every authority of the cluster.
+fn trusted(keys: &Keys) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut trusted = RootCertStore::empty();
+    for pem in &keys.bundle {
+        trusted.add(CertificateDer::from_pem_slice(pem.as_bytes()).map_err(failed)?).map_err(failed)?;
+    }
+    Ok(Arc::new(trusted))
+}
+
+/// A certificate of ours with its authority behind it, and the key.
+fn shown(
+    keys: &Keys,
+    certificate: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let key = PrivateKeyDer::from_pem_slice(keys.node.key.as_bytes()).map_err(failed)?;
+    let chain = std::iter::once(certificate).chain(keys.issuer_of(certificate));
+    let chain: Result<_, _> = chain.map(|pem| CertificateDer::from_pem_slice(pem.as_bytes())).collect();
+    Ok((chain.map_err(failed)?, key))
 }
 
 /// Who the holder of a verified certificate is: the common name is the user, an organisation of ours the role. A
@@ -80,12 +126,13 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::authority::Authority;
+    use crate::authority::{Authority, Profile};
 
     fn holder(user: &str, group: &str) -> Identity {
         let now = OffsetDateTime::now_utc();
-        let authority = Authority::create("c0ffee", now).expect("created");
-        let pem = authority.issue_client(user, group, now).expect("issued");
+        let authority = Authority::create("c0ffee", 1, now).expect("created");
+        let profile = Profile::Client { user, group };
+        let pem = authority.issue(&profile, time::Duration::DAY, now).expect("issued");
         let der = CertificateDer::from_pem_slice(pem.certificate.as_bytes()).expect("PEM");
         identity(Some(&[der]))
     }

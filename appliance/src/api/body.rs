@@ -69,8 +69,8 @@ impl Body for ApiBody {
 /// Why a body was not read.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ReadBodyError {
-    #[error("the body is larger than {BODY_BYTES_MAX} bytes")]
-    TooLarge,
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge { limit: usize },
     #[error("the body ended early: {0}")]
     Broken(String),
     #[error("the body did not arrive within {} seconds", BODY_PATIENCE.as_secs())]
@@ -83,13 +83,22 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(ReadBodyError::TooLarge);
+    read_up_to(body, BODY_BYTES_MAX).await
+}
+
+/// The same with another limit.
+pub(crate) async fn read_up_to<B>(body: B, limit: usize) -> Result<Bytes, ReadBodyError>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ReadBodyError::TooLarge { limit });
     }
-    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    let whole = Limited::new(body, limit).collect();
     match tokio::time::timeout(BODY_PATIENCE, whole).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ReadBodyError::TooLarge),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ReadBodyError::TooLarge { limit }),
         Ok(Err(error)) => Err(ReadBodyError::Broken(error.to_string())),
         Err(_) => Err(ReadBodyError::TooSlow),
     }
@@ -133,14 +142,14 @@ mod tests {
         assert_eq!(read(Full::from(fits.clone())).await.map(|bytes| bytes.len()), Ok(BODY_BYTES_MAX));
         let mut over = fits;
         over.push(b'x');
-        assert_eq!(read(Full::from(over)).await, Err(ReadBodyError::TooLarge));
+        assert_eq!(read(Full::from(over)).await, Err(ReadBodyError::TooLarge { limit: BODY_BYTES_MAX }));
     }
 
     #[tokio::test]
     async fn a_body_of_unannounced_length_is_cut_off_too() {
         let chunk = || Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; 1024 * 1024])));
         let endless = StreamBody::new(futures_util::stream::repeat_with(chunk));
-        assert_eq!(read(endless).await, Err(ReadBodyError::TooLarge));
+        assert_eq!(read(endless).await, Err(ReadBodyError::TooLarge { limit: BODY_BYTES_MAX }));
     }
 
     #[tokio::test]

@@ -51,6 +51,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The path that was asked for.
+    pub(crate) fn path(&self) -> &'a str {
+        self.head.uri.path()
+    }
+
     /// The `Accept` header.
     pub(crate) fn accept(&self) -> Option<&'a str> {
         self.header(&ACCEPT)

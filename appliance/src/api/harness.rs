@@ -19,8 +19,18 @@ use super::caller::{Caller, Identity, Role};
 use super::load::Load;
 use super::registry::Registry;
 use super::{Api, ApiOptions};
+use crate::author;
+use crate::cluster::alarms::Alarms;
+use crate::cluster::handle::ClusterHandle;
+use crate::cluster::keyring::{Keyring, Opening};
+use crate::cluster::keys::Who;
+use crate::cluster::records::MemberId;
+use crate::cluster::registry::Records;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Trigger};
+
+/// The cluster it is.
+const CLUSTER: &str = "00000000000000000000000000000001";
 
 /// A node's API, with the objects every cluster has.
 pub(crate) struct Harness {
@@ -29,6 +39,7 @@ pub(crate) struct Harness {
     pub(crate) raft: Raft,
     pub(crate) load: Arc<Load>,
     pub(crate) shutdown: Trigger,
+    pub(crate) cluster: ClusterHandle,
     caller: Caller,
     _dir: Arc<TempDir>,
 }
@@ -99,14 +110,34 @@ impl Harness {
         let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::default() };
         let store = Store::open(&dir.path().join("store"), options).expect("the store opens");
         let reader = store.reader();
+        let opening = Opening {
+            data_dir: dir.path(),
+            cluster_id: CLUSTER,
+            who: Who::new(1, 1, "n1", &[]),
+            formed: false,
+            joined: false,
+            server: "https://127.0.0.1:6443".to_owned(),
+        };
+        let keyring = Keyring::open(opening, None, OffsetDateTime::now_utc()).expect("keys");
         let config = appliance_consensus::Config::new(1, dir.path());
         let raft =
             appliance_consensus::start(config, store, appliance_consensus::Origin::Founder, Box::new(drop))
                 .expect("raft starts");
         let (trigger, shutdown) = shutdown::channel();
         let load = Arc::new(Load::default());
+        let cluster = ClusterHandle {
+            records: Records::new(raft.clone(), reader.clone()),
+            keyring: Arc::new(keyring),
+            alarms: Alarms::default(),
+            cluster_id: CLUSTER.to_owned(),
+            member: MemberId(1),
+            node_name: "n1".to_owned(),
+        };
+        let author = || author::node("n1", "bootstrap");
+        cluster.keyring.establish(&cluster.records, author).await.expect("the authority is stored");
         let options = ApiOptions {
             node_name: "n1".to_owned(),
+            cluster: cluster.clone(),
             metrics: Metrics::new(Box::new(Vec::new)),
             load: load.clone(),
             shutdown,
@@ -118,6 +149,7 @@ impl Harness {
             raft,
             load,
             shutdown: trigger,
+            cluster,
             caller: Caller { identity, address: "unix:0".to_owned() },
             _dir: Arc::new(dir),
         };
@@ -162,6 +194,7 @@ impl Harness {
             raft: self.raft.clone(),
             load: self.load.clone(),
             shutdown: shutdown::channel().0,
+            cluster: self.cluster.clone(),
             caller: Caller { identity, address: "192.0.2.1".to_owned() },
             _dir: self._dir.clone(),
         }

@@ -61,6 +61,7 @@ pub(crate) mod admission;
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod caller;
+pub(crate) mod cluster;
 mod columns;
 mod create;
 mod decode;
@@ -102,10 +103,12 @@ use hyper::body::Body;
 use self::body::ApiBody;
 use self::call::Call;
 use self::caller::{Caller, Identity};
+use self::cluster::route::ClusterTarget;
 use self::load::Load;
 use self::registry::Registry;
 use self::request::{Review, Scope, Target, Unroutable, Verb};
 use self::respond::{Refusal, refuse};
+use crate::cluster::handle::ClusterHandle;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -116,6 +119,8 @@ type Answer = Result<http::Response<ApiBody>, Refusal>;
 pub(crate) struct ApiOptions {
     /// Named in every answer: behind one address may be many nodes.
     pub(crate) node_name: String,
+    /// What the requests below `/cluster/` are about.
+    pub(crate) cluster: ClusterHandle,
     /// Where requests are counted, and what `/metrics` prints.
     pub(crate) metrics: Arc<Metrics>,
     /// Where requests and watches under way are counted.
@@ -140,6 +145,11 @@ impl Api {
     pub(crate) fn new(raft: Raft, reader: Reader, options: ApiOptions) -> Arc<Api> {
         let node = HeaderValue::try_from(&options.node_name).ok();
         Arc::new(Api { registry: Registry::new(raft, reader), options, node })
+    }
+
+    /// The node's part of the cluster.
+    fn cluster(&self) -> &ClusterHandle {
+        &self.options.cluster
     }
 
     /// Answers one request. Never fails: whatever goes wrong is an answer too.
@@ -182,7 +192,9 @@ impl Api {
         if let Ok(Target::Probe(probe)) = target {
             return health::probe(self, *probe, call).await;
         }
-        if call.caller.identity == Identity::Anonymous {
+        // Whoever asks to join is nobody yet; the token in the request says whether they may.
+        if call.caller.identity == Identity::Anonymous && target != Ok(&Target::Cluster(ClusterTarget::Join))
+        {
             return Err(Status::unauthorized().into());
         }
         call.refuse_impersonation()?;
@@ -194,6 +206,7 @@ impl Api {
             Target::Group(group) => discovery::group(group),
             Target::GroupVersion(group) => discovery::resources(group),
             Target::Review(review) => self.review(call, *review, body).await,
+            Target::Cluster(target) => cluster::respond(self, call, target, body).await,
             Target::Resource(verb, scope) => {
                 call.authorise(*verb, scope)?;
                 self.resource(call, *verb, scope, body).await
@@ -238,6 +251,7 @@ fn labels(target: Result<&Target, &Unroutable>) -> (&'static str, &'static str) 
         Ok(Target::Probe(_)) => ("get", "health"),
         Ok(Target::Metrics) => ("get", "metrics"),
         Ok(Target::Review(_)) => ("create", "reviews"),
+        Ok(Target::Cluster(target)) => (target.verb(), "cluster"),
         Ok(_) => ("get", "discovery"),
         Err(_) => ("unknown", ""),
     }

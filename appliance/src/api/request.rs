@@ -7,6 +7,8 @@ use appliance_resources::{Kind, ResourceKey};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::cluster::route::{self, ClusterTarget};
+
 /// What an authenticated client does to a resource, in the words Kubernetes uses for permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Verb {
@@ -112,6 +114,8 @@ pub(crate) enum Target {
     /// `/apis/<group>/<version>`
     GroupVersion(&'static str),
     Review(Review),
+    /// `/cluster/…`: the cluster about itself.
+    Cluster(ClusterTarget),
     Resource(Verb, Scope),
 }
 
@@ -153,6 +157,9 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Target, 
     let path = path.strip_suffix('/').unwrap_or(path);
     if let Some((_, target, allowed)) = FIXED.iter().find(|(fixed, ..)| *fixed == path) {
         return if allowed == method { Ok(target.clone()) } else { Err(Unroutable::MethodNotAllowed) };
+    }
+    if let Some(rest) = path.strip_prefix(route::ROOT) {
+        return route::parse(method, rest).map(Target::Cluster);
     }
     let rest = path.strip_prefix("/apis/").ok_or(Unroutable::NotFound)?;
     let segments: Vec<&str> = rest.split('/').collect();
@@ -219,7 +226,7 @@ fn resource(
 const SEGMENT_BYTES_MAX: usize = 253;
 
 /// One decoded path segment. An encoded slash would let a name reach into another kind's keys.
-fn segment(raw: &str) -> Result<String, Unroutable> {
+pub(super) fn segment(raw: &str) -> Result<String, Unroutable> {
     let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| Unroutable::NotFound)?;
     if decoded.is_empty() || decoded.len() > SEGMENT_BYTES_MAX || decoded.contains('/') {
         return Err(Unroutable::NotFound);

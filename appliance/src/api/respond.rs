@@ -12,7 +12,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Response, StatusCode};
 
 use super::accept::{Format, NotAcceptable};
-use super::body::{ApiBody, BODY_BYTES_MAX, ReadBodyError};
+use super::body::{ApiBody, ReadBodyError};
 use super::decode::DecodeError;
 use super::options::{OptionsError, Rule};
 use super::representation::Unreadable;
@@ -74,7 +74,7 @@ impl From<NotAcceptable> for Refusal {
 impl From<ReadBodyError> for Refusal {
     fn from(error: ReadBodyError) -> Refusal {
         match error {
-            ReadBodyError::TooLarge => Status::too_large(BODY_BYTES_MAX).into(),
+            ReadBodyError::TooLarge { limit } => Status::too_large(limit).into(),
             ReadBodyError::Broken(_) | ReadBodyError::TooSlow => {
                 Status::bad_request(error.to_string()).into()
             }

@@ -6,10 +6,21 @@
 
 #![allow(dead_code, reason = "callers arrive in the next changes of this issue")]
 
+pub(crate) mod alarms;
+pub(crate) mod ca;
+pub(crate) mod certificate;
+pub(crate) mod handle;
+pub(crate) mod issuer;
+mod key_files;
+pub(crate) mod keyring;
+pub(crate) mod keys;
 pub(crate) mod peers;
 pub(crate) mod records;
 pub(crate) mod recover;
 pub(crate) mod refounding;
 pub(crate) mod registry;
+pub(crate) mod renewal;
 pub(crate) mod restore;
+pub(crate) mod seal;
 pub(crate) mod staging;
+pub(crate) mod token;

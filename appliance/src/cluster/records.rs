@@ -116,6 +116,9 @@ pub(crate) struct MemberRecord {
     /// SHA-256 of the bundle of authorities it trusts, in hexadecimal: a rotation waits until all trust the next one.
     #[serde(default)]
     pub(crate) trusts: String,
+    /// SHA-256 of the authority that issued its certificate, in hexadecimal: a rotation waits until it is the new one.
+    #[serde(default)]
+    pub(crate) issuer: String,
     /// What newer versions added.
     #[serde(flatten)]
     pub(crate) other: Other,
@@ -203,9 +206,9 @@ pub(crate) struct CaRecord {
     pub(crate) current: CaKey,
     /// What will, once everybody trusts it.
     pub(crate) next: Option<CaKey>,
-    /// Certificates of authorities before, still trusted.
+    /// The authority before, until a rotation is finished: still trusted, and still what the API shows to clients.
     #[serde(default)]
-    pub(crate) previous: Vec<String>,
+    pub(crate) previous: Vec<CaKey>,
     /// How far a rotation is.
     pub(crate) phase: CaPhase,
     /// What newer versions added.
@@ -310,6 +313,7 @@ mod tests {
             joined: datetime!(2026-11-20 12:00 UTC),
             certificate_expires: Some(datetime!(2027-02-18 12:00 UTC)),
             trusts: "11".repeat(32),
+            issuer: "22".repeat(32),
             other: Other::new(),
         }
     }
