@@ -48,7 +48,8 @@
 //! makes what was applied durable, and only behind that may the log be cut.
 //!
 //! A request id makes a retry harmless: the last thousands of answers are part of the replicated state, and a command
-//! that comes again is answered as the first one was.
+//! that comes again is answered as the first one was. A transaction of nothing under an id asks for that answer, and if
+//! there is none, makes sure that there never will be another.
 //!
 //! # The ten facts
 //!

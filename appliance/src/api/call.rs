@@ -18,9 +18,16 @@ use super::registry::Written;
 use super::representation::{Renderer, Stored};
 use super::request::{Scope, Verb};
 use super::respond::{Refusal, answer, warn};
+use super::writing;
 
 /// Why a write is made, in the words of whoever makes it; kept with the revision.
 const REASON_HEADER: HeaderName = HeaderName::from_static("appliance-reason");
+
+/// The client's name for a write: whoever repeats a request with the same name has one effect.
+const REQUEST_HEADER: HeaderName = HeaderName::from_static("appliance-request");
+
+/// How long such a name is, in hexadecimal digits.
+const REQUEST_DIGITS: usize = 32;
 
 /// Every header that begins like this asks to act as somebody else.
 const IMPERSONATE: &str = "impersonate-";
@@ -110,6 +117,18 @@ impl<'a> Call<'a> {
                 .map_err(|_| Status::bad_request("Appliance-Reason is not UTF-8"))?,
         };
         Ok(self.caller.author(reason, self.now))
+    }
+
+    /// The same for a write to an object: with the client's name for the request, if it has one.
+    pub(crate) fn writer(&self) -> Result<Author, Refusal> {
+        let Some(name) = self.head.headers.get(&REQUEST_HEADER) else { return self.author() };
+        let name = std::str::from_utf8(name.as_bytes()).unwrap_or_default();
+        if name.len() != REQUEST_DIGITS || !name.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            let message = format!("Appliance-Request is not {REQUEST_DIGITS} hexadecimal digits");
+            return Err(Status::bad_request(message).into());
+        }
+        let request = writing::request_of(self.caller.name(), &name.to_ascii_lowercase());
+        Ok(Author { request: Some(request), ..self.author()? })
     }
 
     /// The body as a value; an empty one is none.

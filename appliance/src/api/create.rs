@@ -2,6 +2,7 @@
 //! is stored now, defaults and stamps included; `dryRun=All` answers the same without writing.
 
 use appliance_resources::{AnyResource, Status};
+use appliance_storage::Author;
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -12,7 +13,7 @@ use super::options::write_options;
 use super::registry::Written;
 use super::request::{Scope, Verb};
 use super::respond::Refusal;
-use super::{Answer, Api};
+use super::{Answer, Api, writing};
 
 pub(crate) async fn create(api: &Api, call: &Call<'_>, scope: &Scope, body: &Bytes) -> Answer {
     let options = write_options("CreateOptions", call.query)?;
@@ -36,13 +37,13 @@ async fn store(
     mut resource: AnyResource,
     dry_run: bool,
 ) -> Result<Written, Refusal> {
-    let author = call.author()?;
+    let author = call.writer()?;
     let base = resource.meta_mut().generate_name.take().filter(|base| !base.is_empty());
     let Some(base) = base.filter(|_| resource.meta().name.is_empty()) else {
         return api.registry.create(author, resource, dry_run).await;
     };
-    for _ in 0..GENERATE_ATTEMPTS {
-        resource.meta_mut().name = generate_name(&base)?;
+    for attempt in 0..GENERATE_ATTEMPTS {
+        resource.meta_mut().name = generate_name(&base, letters(&author, attempt)?);
         match api.registry.create(author.clone(), resource.clone(), dry_run).await {
             Err(refusal) if refusal.is_already_exists() => {}
             result => return result,
@@ -59,12 +60,22 @@ const GENERATED_BASE_CHARS_MAX: usize = 58;
 /// No vowels, so that no words come out, and nothing that looks like something else.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
+/// Bytes nobody chose. Where the client named its request they follow from the name, so that the request draws the same
+/// names wherever it arrives again.
+fn letters(author: &Author, attempt: usize) -> Result<[u8; 5], Refusal> {
+    let mut letters = [0; 5];
+    match author.request {
+        Some(request) => letters.copy_from_slice(&writing::drawn(request, attempt)[..5]),
+        None => getrandom::fill(&mut letters)
+            .map_err(|error| Status::internal(format!("no randomness: {error}")))?,
+    }
+    Ok(letters)
+}
+
 /// The base and five characters nobody chose.
-fn generate_name(base: &str) -> Result<String, Refusal> {
-    let mut random = [0; 5];
-    getrandom::fill(&mut random).map_err(|error| Status::internal(format!("no randomness: {error}")))?;
+fn generate_name(base: &str, letters: [u8; 5]) -> String {
     let letter = |byte: u8| char::from(SUFFIX_ALPHABET[usize::from(byte) % SUFFIX_ALPHABET.len()]);
-    Ok(base.chars().take(GENERATED_BASE_CHARS_MAX).chain(random.map(letter)).collect())
+    base.chars().take(GENERATED_BASE_CHARS_MAX).chain(letters.map(letter)).collect()
 }
 
 #[cfg(test)]
@@ -77,9 +88,9 @@ mod tests {
 
     #[test]
     fn a_generated_name_keeps_the_base_and_fits() {
-        let name = generate_name("web-").unwrap();
-        assert!(name.starts_with("web-") && name.len() == 9, "{name}");
-        assert_eq!(generate_name(&"x".repeat(100)).unwrap().len(), 63);
+        let name = generate_name("web-", [0, 1, 2, 26, 27]);
+        assert_eq!(name, "web-bcd9b");
+        assert_eq!(generate_name(&"x".repeat(100), [255; 5]).len(), 63);
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ pub(crate) async fn remove(
     let preconditions =
         Preconditions { uid: options.uid.clone(), resource_version: options.resource_version };
     let cascade = |reader: &Reader| goes_along(reader, key);
-    api.registry.delete(call.author()?, key, &preconditions, options.dry_run, cascade).await
+    api.registry.delete(call.writer()?, key, &preconditions, options.dry_run, cascade).await
 }
 
 /// What is deleted together with an object, or why it is not deleted at all.

@@ -24,7 +24,7 @@
 //! ```
 //!
 //! ◇ is pure: values in, values out. The clock is read once, in [`call`]; ids are drawn in [`registry`] and
-//! [`create`]; both before anything is proposed. The registry is the only file that proposes.
+//! [`create`]; both before anything is proposed. The registry alone proposes, through [`writing`].
 //!
 //! # What each verb promises
 //!
@@ -37,6 +37,7 @@
 //! | patch | applied to what stands when it is written; patched anew when that changes meanwhile |
 //! | delete | the object that goes is the one that was meant, by uid or version if named |
 //! | any write | `dryRun=All` answers the same and writes nothing; what changes nothing is not written |
+//! | any write | named by `Appliance-Request`, it has one effect at however many members it arrives how often |
 //! | any refusal | a `Status`: 503 only if nothing was done, 504 if nobody can say |
 //!
 //! # Cheap where it is measured
@@ -88,6 +89,7 @@ mod selection;
 mod watch;
 #[cfg(test)]
 mod wire_tests;
+mod writing;
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -44,7 +44,7 @@ pub(crate) async fn patch(api: &Api, call: &Call<'_>, scope: &Scope, body: &Byte
         warnings = told;
         Ok(resource)
     };
-    let written = api.registry.update(call.author()?, &key, options.dry_run, plan).await?;
+    let written = api.registry.update(call.writer()?, &key, options.dry_run, plan).await?;
     call.written(StatusCode::OK, scope.kind, &written, &warnings)
 }
 

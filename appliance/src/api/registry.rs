@@ -3,7 +3,8 @@
 //! One write is one raft round. What it depends on (the object's revision, the tier a policy needs) is checked
 //! against this node's own state first and compared again inside the transaction, so a check can be cheap without
 //! being wrong. The rule for edits: an optimistic look may lead to a write, because the compare guards it; it never
-//! leads to a refusal or to "unchanged" until a linearizable look has said the same.
+//! leads to a refusal or to "unchanged" until a linearizable look has said the same, and, where the client named its
+//! request, until the store has said that this very request did not make it so before ([`super::writing`]).
 //!
 //! It refuses to know verbs, roles and protection: the verbs ask [`super::admission`] before they come here. The node
 //! itself (its first objects, its report) comes here directly.
@@ -13,13 +14,14 @@ use std::time::Duration;
 
 use appliance_consensus::Raft;
 use appliance_resources::{AnyResource, Kind, ResourceKey, Status, Unknown};
-use appliance_storage::{Author, Command, Compare, Key, Op, Outcome, Reader, Record, Reply, Revision};
+use appliance_storage::{Author, Compare, Key, Op, Reader, Record, Reply, Revision};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::admission::{self, Birth};
 use super::options::Freshness;
 use super::respond::{Refusal, too_new};
+use super::writing::{Txn, Writing};
 use crate::planted;
 
 /// An object that others keep changing is tried this often before the client hears of a conflict.
@@ -122,9 +124,11 @@ impl Registry {
             }
             Some(())
         };
-        match tokio::time::timeout(NEWER_REVISION_WAIT, arrives).await {
-            Ok(Some(())) => Ok(()),
-            _ => Err(too_new(revision.0, self.reader.revision().0).into()),
+        // A snapshot that is taken in closes the watch, and may bring the revision all the same.
+        let _ = tokio::time::timeout(NEWER_REVISION_WAIT, arrives).await;
+        match self.reader.revision() {
+            now if now >= revision => Ok(()),
+            now => Err(too_new(revision.0, now.0).into()),
         }
     }
 
@@ -167,24 +171,30 @@ impl Registry {
                 None => Ok(Written { value: value.into(), revision: Revision::ZERO }),
             };
         }
+        let mut writing = Writing::new(&self.raft, author, &key);
         if let Err(refusal) = self.require(&resource, &required) {
             // Perhaps it is only this node that does not know of it yet.
             self.settle(Freshness::Latest).await?;
-            self.require(&resource, &required).map_err(|_| refusal)?;
+            if self.require(&resource, &required).is_err() {
+                return self.written_earlier(&mut writing, refusal).await;
+            }
         }
         let mut compare = vec![Compare::Absent { key: key.clone() }];
         compare.extend(exists(&required));
         let otherwise = vec![Op::Get { key: key.clone() }];
-        match self.propose(author, compare, vec![Op::Put { key, value }], otherwise).await? {
-            Txn::Done(replies) => written(replies),
-            Txn::Failed(replies) => Err(match replies.first() {
-                Some(Reply::Get { record: Some(_) }) => Status::already_exists(kind, &name).into(),
-                // The name is free, so what was required has gone since we looked.
-                _ => required.first().map_or_else(
-                    || Status::conflict(kind, &name).into(),
-                    |required| admission::missing(&resource, required),
-                ),
-            }),
+        match self.txn(&mut writing, compare, vec![Op::Put { key, value }], otherwise).await? {
+            Txn::Done(replies) => self.written(replies).await,
+            Txn::Failed(replies) => {
+                let refusal = match replies.first() {
+                    Some(Reply::Get { record: Some(_) }) => Status::already_exists(kind, &name).into(),
+                    // The name is free, so what was required has gone since we looked.
+                    _ => required.first().map_or_else(
+                        || Status::conflict(kind, &name).into(),
+                        |required| admission::missing(&resource, required),
+                    ),
+                };
+                self.written_earlier(&mut writing, refusal).await
+            }
         }
     }
 
@@ -197,6 +207,7 @@ impl Registry {
         dry_run: bool,
         mut plan: impl FnMut(&Current) -> Result<AnyResource, Refusal>,
     ) -> Result<Written, Refusal> {
+        let mut writing = Writing::new(&self.raft, author, &Key::from(key.path()));
         for attempt in 0..EDIT_ATTEMPTS {
             let confirmed = attempt > 0;
             if confirmed {
@@ -212,13 +223,12 @@ impl Registry {
                     let mut compare = vec![Compare::ModRevision { key: key.clone(), equals }];
                     compare.extend(exists(&required));
                     let then = vec![Op::Put { key, value }];
-                    if let Txn::Done(replies) =
-                        self.propose(author.clone(), compare, then, Vec::new()).await?
-                    {
-                        return written(replies);
+                    if let Txn::Done(replies) = self.txn(&mut writing, compare, then, Vec::new()).await? {
+                        return self.written(replies).await;
                     }
                 }
-                Err(refusal) if confirmed => return Err(refusal),
+                Err(refusal) if confirmed && dry_run => return Err(refusal),
+                Err(refusal) if confirmed => return self.written_earlier(&mut writing, refusal).await,
                 _ => {}
             }
         }
@@ -253,6 +263,7 @@ impl Registry {
         dry_run: bool,
         cascade: impl Fn(&Reader) -> Result<Vec<Key>, Refusal>,
     ) -> Result<Deleted, Refusal> {
+        let mut writing = Writing::new(&self.raft, author, &Key::from(key.path()));
         for attempt in 0..EDIT_ATTEMPTS {
             let confirmed = attempt > 0;
             if confirmed {
@@ -266,11 +277,14 @@ impl Registry {
                     let compare = vec![same_object(&doomed.record, preconditions)];
                     let then = std::iter::once(doomed.record.key.clone()).chain(others);
                     let then = then.map(|key| Op::Delete { key }).collect();
-                    if let Txn::Done(_) = self.propose(author.clone(), compare, then, Vec::new()).await? {
-                        return Ok(doomed);
+                    if let Txn::Done(replies) = self.txn(&mut writing, compare, then, Vec::new()).await? {
+                        return Ok(deleted(replies).unwrap_or(doomed));
                     }
                 }
-                Err(refusal) if confirmed => return Err(refusal),
+                Err(refusal) if confirmed && dry_run => return Err(refusal),
+                Err(refusal) if confirmed => {
+                    return writing.earlier().await?.and_then(deleted).ok_or(refusal);
+                }
                 _ => {}
             }
         }
@@ -323,9 +337,9 @@ impl Registry {
         Ok(())
     }
 
-    async fn propose(
+    async fn txn(
         &self,
-        author: Author,
+        writing: &mut Writing<'_>,
         compare: Vec<Compare>,
         then: Vec<Op>,
         otherwise: Vec<Op>,
@@ -333,14 +347,46 @@ impl Registry {
         if let Some(replies) = planted::lost_write(&then, self.reader.revision()) {
             return Ok(Txn::Done(replies));
         }
-        let command = Command::Txn { author, compare, then, otherwise };
-        let outcome = self.raft.propose(command.encode()).await?;
-        let outcome = Outcome::decode(&outcome).map_err(Status::internal)?;
-        match outcome {
-            Outcome::Succeeded { replies, .. } => Ok(Txn::Done(replies)),
-            Outcome::Failed { replies, .. } => Ok(Txn::Failed(replies)),
-            Outcome::Refused { reason } => Err(Status::bad_request(reason).into()),
+        writing.txn(compare, then, otherwise).await
+    }
+
+    /// The refusal, unless an earlier arrival of the request did what this one can not.
+    async fn written_earlier(&self, writing: &mut Writing<'_>, refusal: Refusal) -> Result<Written, Refusal> {
+        match writing.earlier().await? {
+            Some(replies) => self.written(replies).await,
+            None => Err(refusal),
         }
+    }
+
+    /// What a write answers. The store does not keep the bytes of a put for who asks a second time; they are read back.
+    async fn written(&self, replies: Vec<Reply>) -> Result<Written, Refusal> {
+        let Some(Reply::Put { record, .. }) = replies.into_iter().next() else {
+            return Err(Status::internal("the store answered a write with something else").into());
+        };
+        let value = match record.value.is_empty() {
+            false => record.value,
+            true => self.value_at(&record.key, record.mod_revision).await?,
+        };
+        Ok(Written { value, revision: record.mod_revision })
+    }
+
+    /// The bytes that a revision gave a key.
+    async fn value_at(&self, key: &Key, revision: Revision) -> Result<Arc<[u8]>, Refusal> {
+        if let Some(record) = self.reader.get(key)?.filter(|record| record.mod_revision == revision) {
+            return Ok(record.value);
+        }
+        let gone = || Status::expired(format!("done at revision {revision}, which is no longer kept"));
+        let mut history = self.reader.watch(key, Revision(revision.0.saturating_sub(1)))?;
+        // The revision has happened, so the first events are at hand; under the prefix there may be other keys.
+        while let Ok(Ok(events)) = tokio::time::timeout(NEWER_REVISION_WAIT, history.next()).await {
+            for event in events.iter().filter(|event| event.key == *key) {
+                return match &event.after {
+                    Some(record) if event.revision == revision => Ok(record.value.clone()),
+                    _ => Err(gone().into()),
+                };
+            }
+        }
+        Err(gone().into())
     }
 }
 
@@ -356,16 +402,14 @@ enum Step {
     Write { value: Vec<u8>, record: Record, required: Vec<ResourceKey> },
 }
 
-/// What a transaction came to: its replies, and which half they answer.
-enum Txn {
-    Done(Vec<Reply>),
-    Failed(Vec<Reply>),
-}
-
-fn written(replies: Vec<Reply>) -> Result<Written, Refusal> {
+/// What a deletion removed: its first operation is the object itself.
+fn deleted(replies: Vec<Reply>) -> Option<Deleted> {
     match replies.into_iter().next() {
-        Some(Reply::Put { record, .. }) => Ok(Written { value: record.value, revision: record.mod_revision }),
-        _ => Err(Status::internal("the store answered a write with something else").into()),
+        Some(Reply::Delete { before: Some(record) }) => {
+            let uid = uid_of(&record.value);
+            Some(Deleted { record, uid })
+        }
+        _ => None,
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn replace(api: &Api, call: &Call<'_>, scope: &Scope, body: &By
         same_version(&incoming.resource, current)?;
         admission::update(incoming.resource.clone(), &current.resource)
     };
-    let written = api.registry.update(call.author()?, &key, options.dry_run, plan).await?;
+    let written = api.registry.update(call.writer()?, &key, options.dry_run, plan).await?;
     call.written(StatusCode::OK, scope.kind, &written, &incoming.warnings)
 }
 

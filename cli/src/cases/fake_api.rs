@@ -44,6 +44,16 @@ pub(super) struct State {
     pub(super) uncertain: bool,
     /// The next write breaks its connection without an answer.
     pub(super) hang_up: bool,
+    /// What `METHOD /cluster/…` is answered, in order; the last answer stays.
+    pub(super) cluster: BTreeMap<String, Vec<(u16, Value)>>,
+    /// What was sent to `/cluster/…`, beside its request line.
+    pub(super) sent: Vec<(String, Value)>,
+    /// The bytes of a snapshot.
+    pub(super) snapshot: Vec<u8>,
+    /// The request ids of all writes, in order.
+    pub(super) ids: Vec<String>,
+    /// Every answer carries this warning.
+    pub(super) warning: Option<&'static str>,
     /// Watches end after their first batch of events, with 410 if set.
     pub(super) expire: bool,
 }
@@ -64,20 +74,28 @@ impl FakeApi {
     /// Listens on a socket; returns when requests will be heard.
     pub(super) fn listen(path: &Path) -> FakeApi {
         let path = path.to_path_buf();
-        FakeApi::start(move |api, ready| async move {
+        let api = FakeApi::default();
+        api.start(move |api, ready| async move {
             let listener = UnixListener::bind(path).unwrap();
             ready.send(0).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(api.clone().speak(stream));
             }
-        })
-        .0
+        });
+        api
     }
 
     /// Listens on a port of the kernel's choice with TLS; returns it with the port.
     pub(super) fn listen_tls(config: rustls::ServerConfig) -> (FakeApi, u16) {
+        let api = FakeApi::default();
+        let port = api.also_listen_tls(config);
+        (api, port)
+    }
+
+    /// Another member of the same cluster: it knows what this one knows.
+    pub(super) fn also_listen_tls(&self, config: rustls::ServerConfig) -> u16 {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        FakeApi::start(move |api, ready| async move {
+        self.start(move |api, ready| async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             ready.send(listener.local_addr().unwrap().port()).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
@@ -92,19 +110,17 @@ impl FakeApi {
         })
     }
 
-    fn start<F>(listen: impl FnOnce(FakeApi, mpsc::Sender<u16>) -> F + Send + 'static) -> (FakeApi, u16)
+    fn start<F>(&self, listen: impl FnOnce(FakeApi, mpsc::Sender<u16>) -> F + Send + 'static) -> u16
     where
         F: Future<Output = ()>,
     {
-        let api = FakeApi::default();
-        let served = api.clone();
+        let served = self.clone();
         let (ready, heard) = mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(listen(served, ready));
         });
-        let port = heard.recv().unwrap();
-        (api, port)
+        heard.recv().unwrap()
     }
 
     async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
@@ -131,6 +147,9 @@ impl FakeApi {
         let authorization = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
         state.authorization = authorization.map(str::to_string);
         let write = parts.method != Method::GET;
+        let id = parts.headers.get("appliance-request").and_then(|value| value.to_str().ok());
+        assert_eq!(write, id.is_some(), "every write has an id and nothing else");
+        state.ids.extend(id.map(str::to_string));
         if write && std::mem::take(&mut state.hang_up) {
             return None;
         }
@@ -142,6 +161,9 @@ impl FakeApi {
             let mut reply = refuse(&Status::unavailable("no leader elected", 0));
             reply.headers_mut().insert("retry-after", http::HeaderValue::from_static("0"));
             return Some(reply);
+        }
+        if parts.uri.path().starts_with("/cluster/") {
+            return Some(state.answer_cluster(format!("{} {}", parts.method, parts.uri), body));
         }
         let Some(scope) = scope(&parts.uri) else {
             return Some(refuse(&Status::bad_request("unknown path")));
@@ -158,7 +180,11 @@ impl FakeApi {
             }
             _ => state.delete(&scope, &body, dry_run).map(|value| (StatusCode::OK, value.to_string())),
         };
-        Some(answer.map_or_else(|status| refuse(&status), |(code, body)| reply(code, body)))
+        let mut reply = answer.map_or_else(|status| refuse(&status), |(code, body)| reply(code, body));
+        if let Some(warning) = state.warning {
+            reply.headers_mut().insert("warning", warning.parse().unwrap());
+        }
+        Some(reply)
     }
 }
 
@@ -171,6 +197,19 @@ impl State {
         let event = if self.objects.contains_key(&key) { "MODIFIED" } else { "ADDED" };
         self.log.push((self.revision, event, key.clone(), object.clone()));
         self.objects.insert(key, object);
+    }
+
+    /// What the test said that the cluster answers.
+    fn answer_cluster(&mut self, request: String, body: Value) -> Reply {
+        let answers = self.cluster.get_mut(&request);
+        self.sent.push((request.clone(), body));
+        if request == "GET /cluster/snapshot" && !self.snapshot.is_empty() {
+            let body = Full::new(Bytes::from(self.snapshot.clone())).boxed();
+            return Response::builder().header("appliance-revision", "42").body(body).unwrap();
+        }
+        let Some(answers) = answers else { return refuse(&Status::no_such_path()) };
+        let (code, answer) = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+        reply(StatusCode::from_u16(code).unwrap(), answer.to_string())
     }
 
     fn get(&self, scope: &Scope) -> Result<Value, Refusal> {

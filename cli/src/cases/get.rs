@@ -6,7 +6,7 @@ use super::*;
 use appliance_resources::Kind;
 
 /// Lines without their trailing blanks.
-fn stripped(text: &str) -> String {
+pub(super) fn stripped(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 

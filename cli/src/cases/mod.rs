@@ -2,12 +2,14 @@
 //!
 //! Cases are numbered as in the command reference (section 5). Each starts from an empty node.
 
+mod cluster;
 mod endpoint;
 mod fake_api;
 mod faults;
 mod get;
 mod input;
 mod seeds;
+mod servers;
 mod tls;
 mod write;
 
@@ -179,6 +181,29 @@ impl Lab {
         line.extend(words);
         line.extend(["--socket", &socket]);
         ctl(&line, stdin)
+    }
+
+    /// Runs `ctl` at a terminal, where a person types this.
+    fn ctl_person(&self, words: &str, typed: &str) -> Seen {
+        let socket = self.folder.path().join("appliance.sock").display().to_string();
+        let line = ["calicoctl"].into_iter().chain(words.split_whitespace()).chain(["--socket", &socket]);
+        let parsed = Calicoctl::try_parse_from(line).unwrap();
+        let mut world = World::captured(&parsed.args, typed);
+        world.person = true;
+        let status = crate::execute(parsed.args, &mut world);
+        let (out, err) = world.console.take();
+        Seen { status, out, err }
+    }
+
+    /// Says what the cluster answers to a request of `/cluster/…`.
+    fn answers(&self, request: &str, code: u16, answer: Value) {
+        self.api.state().cluster.entry(request.to_string()).or_default().push((code, answer));
+    }
+
+    /// What was sent to `/cluster/…` that was not a question.
+    fn sent(&self) -> Vec<(String, Value)> {
+        let sent = self.api.state().sent.clone();
+        sent.into_iter().filter(|(request, _)| !request.starts_with("GET ")).collect()
     }
 
     /// Runs a command that would go on for ever, until it has printed so many times.

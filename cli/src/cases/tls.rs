@@ -8,12 +8,12 @@ use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 use super::*;
 
 /// A cluster's authority, and what it signed for its node.
-struct Authority {
+pub(super) struct Authority {
     pem: String,
-    server: ServerConfig,
+    pub(super) server: ServerConfig,
 }
 
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -32,7 +32,7 @@ fn authority() -> Authority {
 }
 
 /// A kubeconfig for the port, trusting this authority.
-fn kubeconfig(
+pub(super) fn kubeconfig(
     folder: &tempfile::TempDir,
     name: &str,
     port: u16,

@@ -84,3 +84,34 @@ fn the_window_is_bounded_and_the_same_after_a_restart() {
     let again = fixture.apply(create(107, "k107", "v"));
     assert_eq!(again, forgotten);
 }
+
+#[test]
+fn a_transaction_of_nothing_asks_what_became_of_a_request() {
+    let mut fixture = Fixture::new();
+    let ask = |id| request(id, vec![], vec![], vec![]);
+    let Outcome::Succeeded { revision, .. } = fixture.apply(create(1, "a", "one")) else {
+        panic!("not done")
+    };
+    fixture.apply(create(2, "a", "one"));
+    for reopened in [false, true] {
+        if reopened {
+            fixture.reopen();
+        }
+        let Outcome::Succeeded { revision: then, replies } = fixture.apply(ask(1)) else {
+            panic!("not told")
+        };
+        assert_eq!((then, replies.len()), (revision, 1));
+        assert!(matches!(fixture.apply(ask(2)), Outcome::Failed { .. }));
+    }
+    assert_eq!(fixture.reader().revision(), revision, "asking changes nothing");
+}
+
+#[test]
+fn a_request_that_was_asked_about_in_vain_is_never_carried_out() {
+    let mut fixture = Fixture::new();
+    let asked = fixture.apply(request(1, vec![], vec![], vec![]));
+    assert!(matches!(&asked, Outcome::Succeeded { replies, .. } if replies.is_empty()), "{asked:?}");
+    assert!(matches!(fixture.apply(create(1, "a", "one")), Outcome::Refused { .. }));
+    assert_eq!(fixture.reader().get(&Key::from("a")).unwrap(), None);
+    assert_eq!(fixture.apply(request(1, vec![], vec![], vec![])), asked);
+}
