@@ -53,6 +53,8 @@ pub(crate) struct Place<'a> {
     pub(crate) node_name: &'a str,
     /// What policy can not close: a cluster must not be able to cut itself in two.
     pub(crate) protected: watch::Receiver<Protected>,
+    /// There is no cluster any more whose state this node's could be behind.
+    pub(crate) removed: bool,
 }
 
 /// Enforcement at work, or switched off, and the report of either.
@@ -164,6 +166,7 @@ fn work(
     let stop = async move { told.requested().await };
     let reconciler = tokio::spawn(Reconciler::run(options, incoming, report, stop));
     let syncer = Syncer::new(registry.raft().clone(), registry.reader().clone(), inputs, refusals);
+    let syncer = if place.removed { syncer.alone() } else { syncer };
     Work::On { trigger, syncer: tokio::spawn(syncer.run()), reconciler }
 }
 

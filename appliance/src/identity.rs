@@ -206,6 +206,16 @@ pub(crate) enum Settled {
     },
 }
 
+impl Settled {
+    /// The node's name.
+    pub(crate) fn node_name(&self) -> &str {
+        match self {
+            Settled::Stands(identity) | Settled::Founds(identity) => &identity.node_name,
+            Settled::Joins { node_name } => node_name,
+        }
+    }
+}
+
 /// Why this node can not be who it is asked to be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {

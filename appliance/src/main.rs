@@ -25,6 +25,7 @@ mod metrics;
 mod offline;
 mod planted;
 mod readings;
+mod restart;
 mod server;
 mod settings;
 mod shutdown;
@@ -39,6 +40,7 @@ use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
 use args::{Args, Command};
+use server::Ending;
 
 fn main() -> ExitCode {
     let args = match Args::from_command_line() {
@@ -47,7 +49,11 @@ fn main() -> ExitCode {
     };
     match args.command {
         Command::Run(run) => match gather::config(*run).map_err(Into::into).and_then(server::run) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(Ending::Stop) => ExitCode::SUCCESS,
+            Ok(Ending::Again) => match restart::exec() {
+                Ok(never) => match never {},
+                Err(error) => fail(&error),
+            },
             Err(error) => fail(error.as_ref()),
         },
         Command::Ctl(ctl) => appliance_cli::run(*ctl, version::COMMIT, offline::FUNCTIONS),

@@ -5,41 +5,48 @@
 //! 1. **The host**: settings are logged, the signals become ours, the limit on open files is raised.
 //! 2. **The kernel**: with enforcement on, nft and the right to use it are asked for before anything is made. A host
 //!    that can not be policed must not look as if it were.
-//! 3. **The data directory**: created, locked, and asked who we are. From here on no second process can do harm.
-//! 4. **The doors**: both listeners are bound, and do not accept. A port already taken is heard of before a store is
+//! 3. **The data directory**: created, locked, and asked who we are. From here on no second process can do harm. The
+//!    policy that was enforced last is put back if the kernel has none: from here on nothing waits with an open host.
+//! 4. **The doors**: all listeners are bound, and do not accept. A port already taken is heard of before a store is
 //!    opened; a client that comes early waits in the backlog instead of being refused.
-//! 5. **The store, keys and raft**: opening may take long after a power cut, and everything below asks them. The keys
-//!    come between the two: the store has the authority that issues them, and members speak with them.
-//! 6. **Enforcement**, before anybody is served: a restart must not wait for clients. The dataplane writes nothing
+//! 5. **Who we are**: a new node joins, which needs the addresses of step 4; a member whose data is of no use any more
+//!    begins again; everybody else is who they were.
+//! 6. **The store, keys and raft**: opening may take long after a power cut, and everything below asks them. The keys
+//!    come between the two: the store has the authority that issues them, and members speak with them. Nothing here or
+//!    below waits for other members.
+//! 7. **Enforcement**, before anybody is served: a restart must not wait for clients. The dataplane writes nothing
 //!    to the kernel until the syncer has passed on the whole current state; until then yesterday's ruleset stands.
-//! 7. **The authority** of a new cluster goes to the store, before anybody is shown a certificate of it; and the
-//!    **first objects**, which need a leader; one that is missing later is put back.
-//! 8. **The API**: the doors open. systemd hears that we serve, the log gets one line with the addresses.
+//! 8. **The authority** of a new cluster goes to the store, before anybody is shown a certificate of it; and the
+//!    **first objects**. In a cluster that exists this happens beside everything else, for it needs a leader; an object
+//!    that is missing later is put back.
+//! 9. **The API**: the doors open. systemd hears that we serve, the log gets one line with the addresses.
 //!
 //! # Shutdown: the same list from its end
 //!
 //! Doors close and requests under way finish; reports end; the syncer and the reconciler stop, **leaving the kernel's
-//! policy as it is**; raft makes the store durable; the directory is unlocked by the kernel when we are gone. Dying at
-//! any point of it loses nothing: that is what the log is for.
+//! policy as it is**; raft hands leadership over and makes the store durable; the directory is unlocked by the kernel
+//! when we are gone. Dying at any point of it loses nothing: that is what the log is for.
 //!
 //! # What ends a node
 //!
 //! A signal; raft stopping by itself (a disk failed: a replica that can not write must not answer); the reconciler or
-//! the syncer ending by itself. Whoever started us starts us again; meanwhile the kernel enforces what it has.
+//! the syncer ending by itself. Whoever started us starts us again; meanwhile the kernel enforces what it has. And what
+//! can only be done to a node at rest: it was removed, its data is of no use, it is to go on alone. Then it stops like
+//! this and starts again by itself ([`crate::restart`]).
 //!
-//! *Questions for a reviewer*: does any step write to the kernel before step 6 has seen the whole store? Does any step
-//! accept a client before step 8? Is anything started here that the shutdown list does not stop?
+//! *Questions for a reviewer*: does any step write to the kernel before step 7 has seen the whole store, other than
+//! step 3 where there is nothing? Does any step accept a client before step 9? Is anything started here that the
+//! shutdown list does not stop? Which step could wait for another member, other than a join?
 
 use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use appliance_consensus::{Config as RaftConfig, Origin, Raft, StartError, StopReason};
-use appliance_resources::NodeReportStatus;
-use appliance_storage::{OpenError, Reader, Store, StoreOptions};
+use appliance_consensus::StopReason;
+use appliance_resources::{AnyResource, NodeReportStatus};
+use appliance_storage::Reader;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -50,34 +57,35 @@ use crate::api::{Api, ApiOptions};
 use crate::author;
 use crate::bootstrap::{self, BootstrapError};
 use crate::cluster::alarms::Alarms;
-use crate::cluster::handle::ClusterHandle;
+use crate::cluster::entry::{self, EntryError};
+use crate::cluster::handle::{ClusterHandle, Settings};
+use crate::cluster::join::Reception;
+use crate::cluster::join_client::Joiner;
 use crate::cluster::keyring::{self, Keyring, KeyringError, Opening};
 use crate::cluster::keys::Who;
-use crate::cluster::peers::{self, Directory, Own};
-use crate::cluster::records::MemberId;
+use crate::cluster::member::{Member, MemberError, Opened, Start};
+use crate::cluster::peers::Own;
 use crate::cluster::recover::{self, RecoverError};
 use crate::cluster::registry::Records;
-use crate::cluster::renewal;
+use crate::cluster::reseed;
 use crate::compactor;
 use crate::config::{Config, Host};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::enforcer::{Enforcer, EnforcerError, Place};
 use crate::host;
-use crate::identity::{self, IdentityError, NodeIdentity, Settled, Wanted};
+use crate::identity::{self, IdentityError, NodeIdentity};
 use crate::listener::{self, ListenError, RootListener, TlsListener};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::readings;
+use crate::restart::Restart;
 use crate::shutdown::{self, Signals, Trigger};
 use crate::snapshots;
 use crate::systemd;
 use crate::version;
 
-/// The store, in the data directory.
-const STORE: &str = "store";
-
-/// The log's directory, which consensus makes in the data directory.
-const LOG: &str = "wal";
+/// Objects that every cluster has and that can not be looked for yet are looked for again after this time.
+const FIRST_OBJECTS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Threads for blocking calls (opening the store, resolving names): few at a time, and each costs a stack.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -95,36 +103,37 @@ pub(crate) enum ServerError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
-    Recover(#[from] RecoverError),
-    #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error("the wish for a fresh copy can not be kept in the data directory: {0}")]
+    Wish(io::Error),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    #[error(
-        "{path}: missing, though this node has formed its cluster; put the directory back, restore the data directory \
-         from a backup, or move all of it away to begin a new cluster"
-    )]
-    LogMissing { path: PathBuf },
-    #[error("the store could not be opened: {0}")]
-    Store(#[from] OpenError),
-    #[error("the store could not be opened: the thread that opened it ended early")]
-    StoreThread,
-    #[error("{0}")]
-    Raft(#[from] StartError),
+    #[error(transparent)]
+    Member(#[from] MemberError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     #[error(transparent)]
     Enforcer(#[from] EnforcerError),
-    #[error("joining is being built")]
-    JoinNotYet,
     #[error("consensus ended: {0}; the kernel keeps the policy it has")]
     Consensus(StopReason),
 }
 
+/// How a node ended that was not stopped by an error.
+pub(crate) enum Ending {
+    /// Somebody wanted it to.
+    Stop,
+    /// It is to start again, by itself.
+    Again,
+}
+
 /// Runs a node until it is told to stop, or can not go on.
-pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(config: Config) -> Result<Ending, Box<dyn Error>> {
     logging::start(config.log.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads)
@@ -140,20 +149,30 @@ pub(crate) fn run(config: Config) -> Result<(), Box<dyn Error>> {
 
 /// Starts a node and waits for its end. Told to stop during the start, it stops where it is: as after a crash, the next
 /// start finds everything as it was left.
-async fn serve(config: Config) -> Result<(), ServerError> {
+async fn serve(config: Config) -> Result<Ending, ServerError> {
     let mut signals = Signals::listen().map_err(ServerError::Signals)?;
     let started = tokio::select! {
         started = start(config) => started?,
         signal = signals.next() => {
             tracing::info!("{signal} during the start: stopped; the kernel keeps the policy it has");
-            return Ok(());
+            return Ok(Ending::Stop);
         }
     };
-    started.until_told(signals).await
+    match started {
+        Started::Running(running) => running.until_told(signals).await,
+        Started::Again => Ok(Ending::Again),
+    }
+}
+
+/// What a start comes to.
+enum Started {
+    Running(Box<Running>),
+    /// What was found must be mended by a start that opens none of it.
+    Again,
 }
 
 /// Start-up, as the essay lists it.
-async fn start(config: Config) -> Result<Running, ServerError> {
+async fn start(config: Config) -> Result<Started, ServerError> {
     let begun = Instant::now();
     // 1. The host.
     announce(&config);
@@ -164,103 +183,112 @@ async fn start(config: Config) -> Result<Running, ServerError> {
     let data_dir = DataDir::open(&config.data_dir)?;
     Enforcer::put_back(&config, data_dir.path()).await;
     recover_if_asked(&data_dir, config.force_new_cluster).await?;
-    let settled = settle_identity(&config, &data_dir)?;
+    let settled = entry::settle(&config, &data_dir)?;
     // 4. The doors.
     let root = RootListener::bind(&config.run_dir).await?;
     let network = TlsListener::bind(config.api_listen)?;
-    let (_peer_listener, peer_address) = listener::bind_peers(config.peer_listen)?;
-    let (addresses, api_port) =
-        (format!("{} and https://{}", root.path().display(), network.address()), network.address().port());
-    // 5. The store, keys and raft.
+    let (listener, peer_address) = listener::bind_peers(config.peer_listen)?;
+    let api_port = network.address().port();
+    let addresses = format!("{} and https://{}", root.path().display(), network.address());
+    // 5. Who we are.
     let reached_on = reached_on(&config);
-    let identity = match settled {
-        Settled::Stands(identity) => identity,
-        Settled::Founds(identity) => {
-            identity::save(data_dir.path(), &identity)?;
-            identity
-        }
-        Settled::Joins { .. } => return Err(ServerError::JoinNotYet),
-    };
+    let (peer, api) = (on_port(&reached_on, peer_address.port()), on_port(&reached_on, api_port));
+    let name = settled.node_name().to_owned();
+    let joiner = Joiner { data_dir: data_dir.path(), name: &name, peer: peer.clone(), api: api.clone() };
+    let identity = entry::enter(&config, settled, &joiner).await?;
     tracing::info!("member {} of cluster {}", identity.member_id, identity.cluster_id);
-    let node_name = identity.node_name.clone();
-    let (raft, reader, keyring) = open_store(&data_dir, &identity, &reached_on, api_port).await?;
-    // 6. Enforcement.
-    let registry = Registry::new(raft.clone(), reader.clone());
+    // 6. The store, keys and raft.
+    let ports = [api_port, peer_address.port()].into();
     let own = Own {
         id: identity.member_id,
         cluster: identity.cluster_id.clone(),
-        peer: on_port(&reached_on, peer_address.port()),
-        api: on_port(&reached_on, api_port),
-        ports: [api_port, peer_address.port()].into(),
+        peer,
+        api,
+        ports,
         data_dir: data_dir.path().to_owned(),
     };
-    let directory = Directory::start(own, reader.clone()).await;
+    let opened = match Opened::open(&data_dir, &identity).await {
+        Err(error) if error.is_loss() => return mend(&data_dir, &identity, error),
+        opened => opened?,
+    };
+    let keyring = Arc::new(open_keyring(&data_dir, &identity, &reached_on, api_port, &opened.reader())?);
+    let start =
+        Start { config: &config, data_dir: &data_dir, identity: &identity, own, keyring: &keyring, listener };
+    let mut member = match Member::start(opened, start).await {
+        Err(error) if error.is_loss() => return mend(&data_dir, &identity, error),
+        member => member?,
+    };
+    let cluster = handle(&config, &data_dir, &identity, &member, keyring);
+    // 7. Enforcement.
+    let registry = Registry::new(member.raft().clone(), member.reader().clone());
     let place = Place {
         config: &config,
         data_dir: &data_dir,
-        node_name: &node_name,
-        protected: directory.protected(),
+        node_name: &name,
+        protected: member.directory().protected(),
+        removed: identity.removed,
     };
     let enforcer = Enforcer::start(&place, &registry);
-    // 7. The authority and the first objects.
-    let cluster = ClusterHandle {
-        records: Records::new(raft.clone(), reader.clone()),
-        keyring: Arc::new(keyring),
-        alarms: Alarms::default(),
-        cluster_id: identity.cluster_id.clone(),
-        member: identity.member_id,
-        node_name: node_name.clone(),
+    // 8. The authority and the first objects.
+    let objects = bootstrap::objects(&identity.cluster_id, &name, &reached_on);
+    let first = if identity.formed || identity.is_joiner() {
+        remember_formed(&data_dir, &identity)?;
+        tokio::spawn(first_objects_in_time(cluster.clone(), registry.clone(), objects))
+    } else {
+        first_objects(&cluster, &registry, objects).await?;
+        remember_formed(&data_dir, &identity)?;
+        tokio::spawn(async {})
     };
-    cluster.keyring.establish(&cluster.records, || author::node(&node_name, "a new cluster")).await?;
-    tracing::info!("kubeconfig of the administrator is {}", cluster.keyring.kubeconfig().display());
-    let objects = bootstrap::objects(&identity.cluster_id, &node_name, &reached_on);
-    bootstrap::ensure(&registry, &node_name, objects).await?;
-    remember_formed(&data_dir, &identity)?;
-    // 8. The API.
+    member.tend(&cluster);
+    // 9. The API.
     let doors = Doors::open(root, network, &registry, cluster.clone(), enforcer.report());
-    let compactor = tokio::spawn(compactor::run(raft.clone(), reader.clone()));
-    let renewal = tokio::spawn(renewal::run(cluster));
-    let snapshots = config
-        .snapshots
-        .map(|schedule| tokio::spawn(snapshots::run(data_dir.path().to_owned(), reader, schedule)));
+    let compactor = tokio::spawn(compactor::run(member.raft().clone(), member.reader().clone()));
     systemd::notify(systemd::READY);
-    tracing::info!("node {node_name} serves on {addresses}, {:.0?} after its start", begun.elapsed());
-    Ok(Running {
-        raft,
-        enforcer,
-        doors,
-        compactor,
-        renewal,
-        snapshots,
-        _directory: directory,
-        _data_dir: data_dir,
-    })
+    tracing::info!("node {name} serves on {addresses}, {:.0?} after its start", begun.elapsed());
+    let snapshots = config.snapshots.map(|schedule| {
+        tokio::spawn(snapshots::run(data_dir.path().to_owned(), member.reader().clone(), schedule))
+    });
+    let tasks = [first, compactor].into_iter().chain(snapshots).collect();
+    Ok(Started::Running(Box::new(Running { member, enforcer, doors, tasks, cluster, identity, data_dir })))
+}
+
+/// What is on this member's disk is of no use: with other members to ask it begins again, else it can only say so.
+fn mend(data_dir: &DataDir, identity: &NodeIdentity, error: MemberError) -> Result<Started, ServerError> {
+    if identity.removed || !entry::has_peers(data_dir, identity) {
+        return Err(error.into());
+    }
+    tracing::error!("{error}; a fresh copy is fetched from the other members");
+    reseed::request(data_dir.path(), &error.to_string()).map_err(ServerError::Wish)?;
+    Ok(Started::Again)
 }
 
 /// Everything that runs.
 struct Running {
-    raft: Raft,
+    member: Member,
     enforcer: Enforcer,
     doors: Doors,
-    compactor: JoinHandle<()>,
-    renewal: JoinHandle<()>,
-    snapshots: Option<JoinHandle<()>>,
-    /// Follows the members as long as it lives.
-    _directory: Directory,
+    tasks: Vec<JoinHandle<()>>,
+    cluster: ClusterHandle,
+    identity: NodeIdentity,
     /// Locked until everything else is gone.
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Running {
     /// Waits for the first reason to end, then stops everything in the reverse of its start.
-    async fn until_told(mut self, mut signals: Signals) -> Result<(), ServerError> {
+    async fn until_told(mut self, mut signals: Signals) -> Result<Ending, ServerError> {
         let result = tokio::select! {
             signal = signals.next() => {
                 tracing::info!("{signal}: stopping; the kernel keeps the policy it has; a second signal exits at once");
-                Ok(())
+                Ok(Ending::Stop)
             }
-            reason = self.raft.stopped() => Err(ServerError::Consensus(reason)),
+            reason = self.member.raft().stopped() => self.consensus_ended(reason),
             error = self.enforcer.ended() => Err(error.into()),
+            () = self.member.removed() => self.removed(),
+            reason = self.cluster.restart.requested() => {
+                tracing::warn!("starting again: {reason}; the kernel keeps the policy it has");
+                Ok(Ending::Again)
+            }
         };
         tokio::select! {
             () = self.stop() => result,
@@ -268,14 +296,35 @@ impl Running {
         }
     }
 
+    /// A member whose data differs from the others' must not go on with it, and need not: they have the right one.
+    fn consensus_ended(&self, reason: StopReason) -> Result<Ending, ServerError> {
+        let StopReason::Diverged { detail } = &reason else { return Err(ServerError::Consensus(reason)) };
+        tracing::error!(
+            "this member's data differs from the others': {detail}; a fresh copy is fetched from them"
+        );
+        reseed::request(self.data_dir.path(), detail).map_err(ServerError::Wish)?;
+        Ok(Ending::Again)
+    }
+
+    /// From here on this node only looks after its own host.
+    fn removed(&self) -> Result<Ending, ServerError> {
+        tracing::warn!(
+            "the cluster has removed this member: it takes part in nothing any more and keeps enforcing the policy it has; \
+             to join again, empty {}",
+            self.data_dir.path().display()
+        );
+        identity::save(self.data_dir.path(), &self.identity.clone().into_removed())?;
+        Ok(Ending::Again)
+    }
+
     async fn stop(self) {
         systemd::notify(systemd::STOPPING);
         self.doors.close().await;
-        self.renewal.abort();
-        self.compactor.abort();
-        self.snapshots.iter().for_each(JoinHandle::abort);
+        for task in &self.tasks {
+            task.abort();
+        }
         self.enforcer.stop().await;
-        self.raft.stop().await;
+        self.member.stop().await;
         tracing::info!("stopped");
     }
 }
@@ -335,6 +384,11 @@ fn announce(config: &Config) {
     }
 }
 
+/// Where others find a port of this node.
+fn on_port(reached_on: &[Host], port: u16) -> Vec<String> {
+    reached_on.iter().map(|host| format!("{}:{port}", host.in_url())).collect()
+}
+
 /// Finishes a restore that a crash cut short, and goes on alone if the operator wants that: before anybody looks at what
 /// this directory is.
 async fn recover_if_asked(data_dir: &DataDir, flag: bool) -> Result<(), ServerError> {
@@ -344,40 +398,6 @@ async fn recover_if_asked(data_dir: &DataDir, flag: bool) -> Result<(), ServerEr
         tracing::warn!("this node is a cluster of its own now: {done}");
     }
     Ok(())
-}
-
-/// Who this node is, or is to be.
-fn settle_identity(config: &Config, data_dir: &DataDir) -> Result<Settled, ServerError> {
-    let host_name = host::name();
-    let stored = identity::load(data_dir.path())?;
-    let known = stored.as_ref().and_then(|stored| peers::load(data_dir.path(), &stored.cluster_id));
-    let known: Vec<String> =
-        known.unwrap_or_default().members.into_iter().flat_map(|member| member.api).collect();
-    let wanted = Wanted {
-        node_name: config.node_name.as_ref(),
-        join: config.join.as_ref(),
-        host_name: &host_name,
-        known: &known,
-        fresh_cluster_id: uuid::Uuid::new_v4().simple().to_string(),
-        fresh_member: MemberId::random(),
-    };
-    let (settled, source) = identity::settle(stored, wanted)?;
-    let node_name = match &settled {
-        Settled::Stands(identity) | Settled::Founds(identity) => &identity.node_name,
-        Settled::Joins { node_name } => node_name,
-    };
-    tracing::info!("node name is {node_name} (from {source})");
-    match &settled {
-        Settled::Stands(identity) if identity.formed && !data_dir.join(LOG).is_dir() => {
-            Err(ServerError::LogMissing { path: data_dir.join(LOG) })
-        }
-        _ => Ok(settled),
-    }
-}
-
-/// Where others find a port of this node.
-fn on_port(reached_on: &[Host], port: u16) -> Vec<String> {
-    reached_on.iter().map(|host| format!("{}:{port}", host.in_url())).collect()
 }
 
 /// From here on an empty store would be a loss and not a beginning.
@@ -410,42 +430,73 @@ fn reached_on(config: &Config) -> Vec<Host> {
     found
 }
 
-/// Opens the store where nothing else waits for it, and starts the thread that owns it.
-async fn open_store(
+/// What this node shows and whom it trusts.
+fn open_keyring(
     data_dir: &DataDir,
     identity: &NodeIdentity,
     reached_on: &[Host],
     api_port: u16,
-) -> Result<(Raft, Reader, Keyring), ServerError> {
-    let config = RaftConfig {
-        cluster: identity.log_number(),
-        ..RaftConfig::new(identity.member_id.0, data_dir.path())
-    };
-    let path = data_dir.join(STORE);
-    let cluster = Some(identity.store_cluster());
+    reader: &Reader,
+) -> Result<Keyring, ServerError> {
+    let NodeIdentity { cluster_id, member_id, node_name, formed, .. } = identity;
     let host = reached_on.first().map_or_else(|| "localhost".to_owned(), Host::in_url);
-    let server = format!("https://{host}:{api_port}");
-    let who = Who::new(identity.cluster_number(), identity.member_id.0, &identity.node_name, reached_on);
-    let (directory, identity) = (data_dir.path().to_owned(), identity.clone());
-    let opened = tokio::task::spawn_blocking(move || {
-        let store = Store::open(&path, StoreOptions { cluster, ..StoreOptions::default() })?;
-        if let Some(healed) = store.healed() {
-            tracing::warn!("the store was damaged and is being rebuilt: {healed:?}");
-        }
-        let reader = store.reader();
-        let NodeIdentity { cluster_id, formed, .. } = &identity;
-        let opening = Opening {
-            data_dir: &directory,
-            cluster_id,
-            who,
-            formed: *formed,
-            joined: identity.is_joiner(),
-            server,
-        };
-        let keyring =
-            Keyring::open(opening, keyring::ca_record(&reader)?.as_ref(), OffsetDateTime::now_utc())?;
-        let raft = appliance_consensus::start(config, store, Origin::Founder, Box::new(drop))?;
-        Ok((raft, reader, keyring))
-    });
-    opened.await.unwrap_or(Err(ServerError::StoreThread))
+    let opening = Opening {
+        data_dir: data_dir.path(),
+        cluster_id,
+        who: Who::new(identity.cluster_number(), member_id.0, node_name, reached_on),
+        formed: *formed,
+        joined: identity.is_joiner(),
+        server: format!("https://{host}:{api_port}"),
+    };
+    let keyring = Keyring::open(opening, keyring::ca_record(reader)?.as_ref(), OffsetDateTime::now_utc())?;
+    tracing::info!("kubeconfig of the administrator is {}", keyring.kubeconfig().display());
+    Ok(keyring)
+}
+
+/// What the rest of the node may ask its cluster for.
+fn handle(
+    config: &Config,
+    data_dir: &DataDir,
+    identity: &NodeIdentity,
+    member: &Member,
+    keyring: Arc<Keyring>,
+) -> ClusterHandle {
+    ClusterHandle {
+        records: Records::new(member.raft().clone(), member.reader().clone()),
+        reception: Arc::new(Reception::new(identity.cluster_id.clone(), keyring.clone())),
+        keyring,
+        alarms: Alarms::default(),
+        cluster_id: identity.cluster_id.clone(),
+        member: identity.member_id,
+        node_name: identity.node_name.clone(),
+        restart: Restart::default(),
+        settings: Settings {
+            tick: config.heartbeat_interval,
+            replace_after: config.replace_lost_voters_after,
+            removed: identity.removed,
+            data_dir: data_dir.path().to_owned(),
+        },
+    }
+}
+
+/// The authority and the objects that every cluster has.
+async fn first_objects(
+    cluster: &ClusterHandle,
+    registry: &Registry,
+    objects: Vec<AnyResource>,
+) -> Result<(), ServerError> {
+    let author = || author::node(&cluster.node_name, "a new cluster");
+    cluster.keyring.establish(&cluster.records, author).await?;
+    Ok(bootstrap::ensure(registry, &cluster.node_name, objects).await?)
+}
+
+/// The same where others may have to come first.
+async fn first_objects_in_time(cluster: ClusterHandle, registry: Registry, objects: Vec<AnyResource>) {
+    if cluster.settings.removed {
+        return;
+    }
+    while let Err(error) = first_objects(&cluster, &registry, objects.clone()).await {
+        tracing::debug!("{error}; trying again");
+        tokio::time::sleep(FIRST_OBJECTS_PAUSE).await;
+    }
 }

@@ -48,6 +48,7 @@ pub(crate) struct Syncer {
     inputs: mpsc::Sender<Input>,
     refusals: watch::Sender<Refusals>,
     translator: Translator,
+    alone: bool,
 }
 
 impl Syncer {
@@ -58,7 +59,12 @@ impl Syncer {
         inputs: mpsc::Sender<Input>,
         refusals: watch::Sender<Refusals>,
     ) -> Syncer {
-        Syncer { raft, reader, inputs, refusals, translator: Translator::default() }
+        Syncer { raft, reader, inputs, refusals, translator: Translator::default(), alone: false }
+    }
+
+    /// The same for a member that its cluster has removed: its own copy is the last word it will hear.
+    pub(crate) fn alone(self) -> Syncer {
+        Syncer { alone: true, ..self }
     }
 
     /// Runs until the store stops or the dataplane no longer listens.
@@ -87,6 +93,9 @@ impl Syncer {
     /// Waits until the local state holds everything that was committed before this start. A store that was killed may
     /// lag behind its own log, and so behind the ruleset in the kernel; policy must never go back in time.
     async fn catch_up(&self) -> Result<(), appliance_storage::Stopped> {
+        if self.alone {
+            return self.reader.wait_applied(self.raft.status().commit).await;
+        }
         loop {
             match self.raft.read_index().await {
                 Ok(index) => return self.reader.wait_applied(index).await,

@@ -3,6 +3,7 @@
 //! Tests speak to [`Api::respond`] as the listeners do, so everything but the sockets is the real thing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use appliance_consensus::Raft;
 use appliance_resources::{AnyResource, Unknown};
@@ -21,12 +22,14 @@ use super::registry::Registry;
 use super::{Api, ApiOptions};
 use crate::author;
 use crate::cluster::alarms::Alarms;
-use crate::cluster::handle::ClusterHandle;
+use crate::cluster::handle::{ClusterHandle, Settings};
+use crate::cluster::join::Reception;
 use crate::cluster::keyring::{Keyring, Opening};
 use crate::cluster::keys::Who;
 use crate::cluster::records::MemberId;
 use crate::cluster::registry::Records;
 use crate::metrics::Metrics;
+use crate::restart::Restart;
 use crate::shutdown::{self, Trigger};
 
 /// The cluster it is.
@@ -125,13 +128,22 @@ impl Harness {
                 .expect("raft starts");
         let (trigger, shutdown) = shutdown::channel();
         let load = Arc::new(Load::default());
+        let keyring = Arc::new(keyring);
         let cluster = ClusterHandle {
             records: Records::new(raft.clone(), reader.clone()),
-            keyring: Arc::new(keyring),
+            reception: Arc::new(Reception::new(CLUSTER.to_owned(), keyring.clone())),
+            keyring,
             alarms: Alarms::default(),
             cluster_id: CLUSTER.to_owned(),
             member: MemberId(1),
             node_name: "n1".to_owned(),
+            restart: Restart::default(),
+            settings: Settings {
+                tick: Duration::from_millis(100),
+                replace_after: None,
+                removed: false,
+                data_dir: dir.path().to_owned(),
+            },
         };
         let author = || author::node("n1", "bootstrap");
         cluster.keyring.establish(&cluster.records, author).await.expect("the authority is stored");

@@ -283,6 +283,8 @@ mod tests {
                 certificate_expires: None,
                 trusts: String::new(),
                 issuer: String::new(),
+                held: false,
+                leaving: false,
                 other: Other::new(),
             };
             let authority = Authorities::open(record, Revision(1), seal).expect("opens");

@@ -1,12 +1,16 @@
 //! Handle: what the rest of the node may ask its cluster for. Cheap to clone.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::alarms::Alarms;
 use super::issuer::Issuer;
+use super::join::Reception;
 use super::keyring::Keyring;
 use super::records::MemberId;
 use super::registry::Records;
+use crate::restart::Restart;
 
 /// This node's part of the cluster.
 #[derive(Clone)]
@@ -23,6 +27,25 @@ pub(crate) struct ClusterHandle {
     pub(crate) member: MemberId,
     /// Its node name.
     pub(crate) node_name: String,
+    /// Lets nodes in.
+    pub(crate) reception: Arc<Reception>,
+    /// Begins this node again.
+    pub(crate) restart: Restart,
+    /// How this member runs.
+    pub(crate) settings: Settings,
+}
+
+/// What does not change while a member runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The length of one of raft's ticks.
+    pub(crate) tick: Duration,
+    /// How long a voter may be silent before it is replaced.
+    pub(crate) replace_after: Option<Duration>,
+    /// The cluster has removed this member.
+    pub(crate) removed: bool,
+    /// Where its data is.
+    pub(crate) data_dir: PathBuf,
 }
 
 impl ClusterHandle {

@@ -69,6 +69,8 @@ pub(crate) struct Peers {
     pub(crate) members: Vec<Peer>,
     /// Members that were removed.
     pub(crate) removed: BTreeSet<MemberId>,
+    /// Members that an operator wants to stay learners.
+    pub(crate) held: BTreeSet<MemberId>,
 }
 
 /// The file.
@@ -258,7 +260,10 @@ fn understand(found: &[Record]) -> Peers {
     for record in found {
         if record.key.starts_with(&members) {
             match records::decode::<MemberRecord>(&record.value) {
-                Ok(member) => peers.members.push(Peer::from(&member)),
+                Ok(member) => {
+                    peers.members.push(Peer::from(&member));
+                    peers.held.extend(member.held.then_some(member.id));
+                }
                 Err(error) => tracing::warn!("the record {} {error}", record.key),
             }
         } else if record.key.starts_with(&removed) {
@@ -296,7 +301,7 @@ pub(crate) fn load(data_dir: &Path, cluster: &str) -> Option<Peers> {
     };
     match serde_json::from_str::<File>(&text) {
         Ok(file) if file.format == FORMAT && file.cluster == cluster => {
-            Some(Peers { members: file.members, removed: BTreeSet::new() })
+            Some(Peers { members: file.members, ..Peers::default() })
         }
         Ok(_) => None,
         Err(error) => {
@@ -340,7 +345,7 @@ mod tests {
 
     fn known() -> Peers {
         let members = vec![peer(1, "10.0.0.1"), peer(2, "[fd00::2]"), peer(3, "localhost")];
-        Peers { members, removed: BTreeSet::new() }
+        Peers { members, ..Peers::default() }
     }
 
     #[test]

@@ -119,6 +119,12 @@ pub(crate) struct MemberRecord {
     /// SHA-256 of the authority that issued its certificate, in hexadecimal: a rotation waits until it is the new one.
     #[serde(default)]
     pub(crate) issuer: String,
+    /// An operator wants it to stay a learner.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) held: bool,
+    /// It is being removed; whoever leads finishes that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) leaving: bool,
     /// What newer versions added.
     #[serde(flatten)]
     pub(crate) other: Other,
@@ -314,6 +320,8 @@ mod tests {
             certificate_expires: Some(datetime!(2027-02-18 12:00 UTC)),
             trusts: "11".repeat(32),
             issuer: "22".repeat(32),
+            held: false,
+            leaving: false,
             other: Other::new(),
         }
     }

@@ -6,7 +6,11 @@
 
 mod authority;
 mod credentials;
+mod join;
+mod members;
+mod rescue;
 pub(crate) mod route;
+mod status;
 mod tokens;
 mod ttl;
 
@@ -46,21 +50,20 @@ where
         ClusterTarget::ListCredentials => credentials::list(api).await,
         ClusterTarget::CreateCredential => credentials::create(api, call, &body).await,
         ClusterTarget::RevokeCredential(id) => credentials::revoke(api, call, id).await,
-        // The handlers of membership and of snapshots go here, one line each; `body` is theirs.
-        ClusterTarget::Status
-        | ClusterTarget::Join
-        | ClusterTarget::Promote(_)
-        | ClusterTarget::Demote(_)
-        | ClusterTarget::Remove(_)
-        | ClusterTarget::TransferLeadership
-        | ClusterTarget::Snapshot
-        | ClusterTarget::Recover
-        | ClusterTarget::Reseed => Err(refusal(501, None, "this version does not do this yet")),
+        ClusterTarget::Status => status::get(api),
+        ClusterTarget::Join => join::join(api, call, &body).await,
+        ClusterTarget::Promote(member) => members::promote(api, call, member).await,
+        ClusterTarget::Demote(member) => members::demote(api, call, member).await,
+        ClusterTarget::Remove(member) => members::remove(api, call, member).await,
+        ClusterTarget::TransferLeadership => members::transfer(api, call, &body).await,
+        ClusterTarget::Recover => rescue::recover(api, call, &body),
+        ClusterTarget::Reseed => rescue::reseed(api, call),
+        ClusterTarget::Snapshot => Err(refusal(501, None, "this version does not do this yet")),
     }
 }
 
 /// A refusal with any code.
-pub(super) fn refusal(code: u16, reason: Option<Reason>, message: impl Into<String>) -> Refusal {
+pub(crate) fn refusal(code: u16, reason: Option<Reason>, message: impl Into<String>) -> Refusal {
     let message = message.into();
     Status { status: "Failure".to_owned(), code, reason, message, ..Status::default() }.into()
 }

@@ -1,0 +1,125 @@
+//! `POST /cluster/recover` and `POST /cluster/reseed`: a member begins again, without the others or from them. Both leave
+//! a wish in the data directory and restart the node, which carries it out before it opens anything.
+
+use appliance_consensus::Status as RaftStatus;
+use appliance_resources::Reason;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{decode, refusal};
+use crate::api::call::Call;
+use crate::api::respond::{self, Refusal};
+use crate::api::{Answer, Api};
+use crate::cluster::{recover, reseed};
+
+/// A survivor goes on alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recover {
+    /// The cluster's id, typed as a confirmation.
+    #[serde(default)]
+    cluster: String,
+}
+
+fn conflict(message: impl Into<String>) -> Refusal {
+    refusal(409, Some(Reason::Conflict), message)
+}
+
+/// Makes a new cluster of this member alone, with what it has.
+pub(super) fn recover(api: &Api, call: &Call<'_>, body: &Bytes) -> Answer {
+    let cluster = api.cluster();
+    let wanted: Recover = decode(body)?;
+    if wanted.cluster != cluster.cluster_id {
+        return Err(conflict(format!(
+            "to confirm, say the cluster's id: this member is of cluster {}, the request says {:?}",
+            cluster.cluster_id, wanted.cluster
+        )));
+    }
+    if cluster.records.raft().status().has_quorum() {
+        return Err(conflict(
+            "the cluster has a quorum, so nothing needs to be given up; remove members that are lost instead",
+        ));
+    }
+    wish(recover::ask(&cluster.settings.data_dir))?;
+    let by = format!("{} at {}", call.caller.name(), call.caller.address);
+    cluster.restart.request(format!("this member goes on without the others, as {by} wants"));
+    accepted("this member restarts as the only member of a new cluster with the data it has")
+}
+
+/// Drops this member's copy and fetches a fresh one.
+pub(super) fn reseed(api: &Api, call: &Call<'_>) -> Answer {
+    let cluster = api.cluster();
+    if cluster.settings.removed {
+        return Err(conflict(
+            "this node was removed from the cluster; empty its data directory and join again",
+        ));
+    }
+    spare(&cluster.records.raft().status(), cluster.member.0).map_err(conflict)?;
+    let reason = format!("asked for by {} at {}", call.caller.name(), call.caller.address);
+    wish(reseed::request(&cluster.settings.data_dir, &reason))?;
+    cluster.restart.request("this member fetches a fresh copy");
+    accepted("this member restarts and fetches a fresh copy from the others; policy stays in force")
+}
+
+/// Whether the others can do without this member's copy, which will be gone before the new one is there.
+fn spare(status: &RaftStatus, own: u64) -> Result<(), String> {
+    let others: Vec<u64> = status.voters.iter().copied().filter(|voter| *voter != own).collect();
+    if others.is_empty() {
+        return Err("this member has the only copy there is; restore a snapshot instead".to_owned());
+    }
+    let patience = appliance_consensus::Config::new(1, "").election_ticks;
+    let lives = |voter: &u64| {
+        let heard = status.peers.get(voter).map_or(u32::MAX, |peer| peer.heard_ticks);
+        usize::try_from(heard).unwrap_or(usize::MAX) <= 2 * patience
+    };
+    let living = others.iter().filter(|voter| lives(voter)).count();
+    let needed = others.len() / 2 + 1;
+    if !status.has_quorum() || living < needed {
+        return Err(format!(
+            "only {living} of the {} other voters answer, and {needed} must: without them this copy may be the last",
+            others.len()
+        ));
+    }
+    Ok(())
+}
+
+fn wish(left: std::io::Result<()>) -> Result<(), Refusal> {
+    left.map_err(|error| {
+        refusal(500, Some(Reason::InternalError), format!("the data directory can not be written: {error}"))
+    })
+}
+
+fn accepted(message: &str) -> Answer {
+    Ok(respond::json(StatusCode::ACCEPTED, &json!({"message": message})))
+}
+
+#[cfg(test)]
+mod tests {
+    use appliance_consensus::PeerStatus;
+
+    use super::*;
+
+    fn status(heard: &[(u64, u32)]) -> RaftStatus {
+        let peer = |(id, heard_ticks): &(u64, u32)| {
+            (*id, PeerStatus { heard_ticks: *heard_ticks, ..PeerStatus::default() })
+        };
+        RaftStatus {
+            leader: Some(2),
+            voters: std::iter::once(1).chain(heard.iter().map(|(id, _)| *id)).collect(),
+            peers: heard.iter().map(peer).collect(),
+            ..RaftStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_copy_is_given_up_only_while_the_others_can_do_without_it() {
+        assert!(spare(&status(&[(2, 1), (3, 5)]), 1).is_ok());
+        assert!(spare(&status(&[(2, 1)]), 1).is_ok());
+        assert!(spare(&status(&[(2, 1), (3, 500)]), 1).unwrap_err().contains("only 1 of the 2"));
+        assert!(spare(&status(&[]), 1).unwrap_err().contains("the only copy"));
+        let lost = RaftStatus { leader: None, ..status(&[(2, 1), (3, 1)]) };
+        assert!(spare(&lost, 1).is_err(), "without a leader nobody can take the new copy in");
+    }
+}

@@ -1,0 +1,513 @@
+//! Join: how a member lets a node into the cluster, or gives a member that lost its data a new beginning.
+//!
+//! # In this order, and why
+//!
+//! 1. Is it a request of a version that speaks our protocol, with a clock like ours?
+//! 2. May it? A join token, or the certificate of the member that it was.
+//! 3. Its certificate is issued, in memory: a request that is no good must not use up a token.
+//! 4. **One transaction** records the member, takes its name, and counts the use of the token, on the condition that
+//!    nobody took the name or the id, and nobody used the token meanwhile. Two joins at once meet here.
+//! 5. Raft adds it as a learner.
+//! 6. It is answered.
+//!
+//! A crash at any point leaves something that the same request, sent again to any member, completes: a member with
+//! this id, this name and this key is answered as it was. Every refusal is logged here and told there with its reason.
+//!
+//! *Questions for a reviewer*: can a token be used more often than it may? (The transaction compares its record.) Can
+//! somebody take over a member with a token? (Only with the member's private key.) Can an id live twice? (The
+//! transaction asks for no tombstone.)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use appliance_consensus::{ChangeError, MemberChange};
+use appliance_resources::Reason;
+use appliance_storage::{Author, Compare, Op};
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::ca::{Authorities, CaError};
+use super::certificate::{Certificate, NotACertificate};
+use super::join_protocol::{ADDRESSES_MAX, CLOCK_TOLERANCE_MS, Envelope, JoinAnswer, JoinRequest};
+use super::keyring::Keyring;
+use super::keys::{NODE_LIFETIME, Who};
+use super::peers::Peer;
+use super::records::{
+    self, CaRecord, MEMBERS, MemberId, MemberRecord, Other, PROTOCOL, RemovedRecord, TokenRecord,
+};
+use super::registry::{self, Committed, Look, Records, RecordsError, Standing};
+use super::token::{JoinToken, TokenRefusal};
+use crate::api::caller::{Caller, Identity, Role};
+use crate::api::respond::Refusal;
+use crate::authority::IssueError;
+use crate::config::{Host, parse_node_name};
+use crate::identity;
+
+/// Joins looked at at a time; each may wait for a quorum, and strangers may ask.
+const JOINS_MAX: usize = 16;
+
+/// Somebody else changed what this join depends on, again and again.
+const ATTEMPTS: usize = 10;
+
+/// How long raft is asked to add the member, through elections and other changes.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two attempts.
+const CHANGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a node was not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinRefusal {
+    #[error("the request can not be understood: {0}")]
+    Malformed(String),
+    #[error(
+        "it speaks protocol {theirs} (version {version}), this cluster speaks {PROTOCOL}; install the version that the \
+         members run"
+    )]
+    Protocol { theirs: u32, version: String },
+    #[error("its clock is {by} {than} this member's; set it, by NTP for example, and try again")]
+    Clock { by: String, than: &'static str },
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
+    #[error("neither a join token nor the certificate of member {old} speaks for it")]
+    NotThatMember { old: MemberId },
+    #[error(
+        "the node name {name} belongs to member {member} already; give this host another with --node-name, or, if that \
+         member is gone for good, remove it first: appliance ctl member remove {member}"
+    )]
+    NameTaken { name: String, member: MemberId },
+    #[error("member id {0} was used by a member that was removed; remove join.json from its data directory")]
+    IdRemoved(MemberId),
+    #[error("member id {0} belongs to another key; remove join.json from its data directory")]
+    IdTaken(MemberId),
+    #[error("too many nodes join at this moment")]
+    Crowded,
+    #[error("others keep changing what this join depends on")]
+    Contended,
+    #[error("the cluster has no certificate authority yet")]
+    NoAuthority,
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error("{0}")]
+    Change(#[from] ChangeError),
+    #[error("its certificate can not be issued: {0}")]
+    Issue(String),
+}
+
+impl From<CaError> for JoinRefusal {
+    fn from(error: CaError) -> JoinRefusal {
+        JoinRefusal::Issue(error.to_string())
+    }
+}
+
+impl From<NotACertificate> for JoinRefusal {
+    fn from(error: NotACertificate) -> JoinRefusal {
+        JoinRefusal::Issue(error.to_string())
+    }
+}
+
+impl From<IssueError> for JoinRefusal {
+    fn from(error: IssueError) -> JoinRefusal {
+        match error {
+            IssueError::Request { .. } => JoinRefusal::Malformed(error.to_string()),
+            IssueError::Failed { .. } => JoinRefusal::Issue(error.to_string()),
+        }
+    }
+}
+
+impl From<JoinRefusal> for Refusal {
+    fn from(refusal: JoinRefusal) -> Refusal {
+        let (code, reason) = match &refusal {
+            JoinRefusal::Malformed(_) => (400, Reason::BadRequest),
+            JoinRefusal::Protocol { .. } => (426, Reason::BadRequest),
+            JoinRefusal::Clock { .. } => (412, Reason::BadRequest),
+            JoinRefusal::Token(TokenRefusal::UsedUp { .. }) | JoinRefusal::NotThatMember { .. } => {
+                (403, Reason::Forbidden)
+            }
+            JoinRefusal::Token(_) => (401, Reason::Unauthorized),
+            JoinRefusal::NameTaken { .. } | JoinRefusal::IdRemoved(_) | JoinRefusal::IdTaken(_) => {
+                (409, Reason::Conflict)
+            }
+            JoinRefusal::Change(ChangeError::Refused { .. }) => (409, Reason::Conflict),
+            JoinRefusal::Crowded | JoinRefusal::Contended | JoinRefusal::NoAuthority => {
+                (503, Reason::ServiceUnavailable)
+            }
+            JoinRefusal::Change(_) => (503, Reason::ServiceUnavailable),
+            JoinRefusal::Records(RecordsError::NoQuorum | RecordsError::Busy | RecordsError::InDoubt) => {
+                // In doubt or not: the same request sent again completes it.
+                (503, Reason::ServiceUnavailable)
+            }
+            JoinRefusal::Records(_) | JoinRefusal::Issue(_) => (500, Reason::InternalError),
+        };
+        crate::api::cluster::refusal(code, Some(reason), refusal.to_string())
+    }
+}
+
+/// Lets nodes in.
+pub(crate) struct Reception {
+    cluster: String,
+    keyring: Arc<Keyring>,
+    seats: Semaphore,
+}
+
+impl Reception {
+    /// For the cluster of this id.
+    pub(crate) fn new(cluster: String, keyring: Arc<Keyring>) -> Reception {
+        Reception { cluster, keyring, seats: Semaphore::new(JOINS_MAX) }
+    }
+
+    /// Lets a node in, or says why not, here and there.
+    pub(crate) async fn join(
+        &self,
+        records: &Records,
+        caller: &Caller,
+        body: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<JoinAnswer, JoinRefusal> {
+        let Ok(_seat) = self.seats.try_acquire() else { return Err(JoinRefusal::Crowded) };
+        let request = understand(body, now);
+        let (name, joined) = match request {
+            Ok(request) => (request.name.clone(), self.admit(records, caller, &request, now).await),
+            Err(refusal) => ("unknown".to_owned(), Err(refusal)),
+        };
+        if let Err(refusal) = &joined {
+            let name: String = name.chars().filter(|c| !c.is_control()).take(253).collect();
+            tracing::warn!("node {name} at {} may not join: {refusal}", caller.address);
+        }
+        joined
+    }
+
+    async fn admit(
+        &self,
+        records: &Records,
+        caller: &Caller,
+        request: &JoinRequest,
+        now: OffsetDateTime,
+    ) -> Result<JoinAnswer, JoinRefusal> {
+        let (certificate, bundle) = self.issue(records, request, now).await?;
+        let issued = Certificate::from_pem(&certificate)?;
+        let candidate = MemberRecord {
+            id: request.member,
+            name: request.name.clone(),
+            peer: request.peer.clone(),
+            api: request.api.clone(),
+            key: issued.key_hash,
+            version: request.version.clone(),
+            protocol: request.protocol,
+            joined: records::whole_seconds(now),
+            certificate_expires: Some(records::whole_seconds(issued.not_after)),
+            trusts: String::new(),
+            issuer: String::new(),
+            held: false,
+            leaving: false,
+            other: Other::new(),
+        };
+        self.record(records, caller, request, &candidate, now).await?;
+        add(records, request).await?;
+        let members = records.local_list::<MemberRecord>(MEMBERS)?;
+        tracing::info!("node {} at {} is member {}", request.name, caller.address, request.member);
+        Ok(JoinAnswer {
+            cluster: self.cluster.clone(),
+            ca_bundle: bundle,
+            certificate,
+            seal_key: self.keyring.seal().to_base64(),
+            members: members.iter().map(|member| Peer::from(&member.value)).collect(),
+        })
+    }
+
+    /// The certificate and every authority to trust.
+    async fn issue(
+        &self,
+        records: &Records,
+        request: &JoinRequest,
+        now: OffsetDateTime,
+    ) -> Result<(String, String), JoinRefusal> {
+        let standing = records.get::<CaRecord>(&records::ca_key(), Look::Latest).await?;
+        let standing = standing.ok_or(JoinRefusal::NoAuthority)?;
+        let authorities = Authorities::open(&standing.value, standing.revision, self.keyring.seal())?;
+        let number = identity::cluster_number(&self.cluster).unwrap_or_default();
+        let who = Who::new(number, request.member.0, &request.name, &hosts(request)?);
+        let certificate =
+            authorities.current.issue_for_request(&who.profile(), &request.csr, NODE_LIFETIME, now)?;
+        Ok((certificate, authorities.bundle.concat()))
+    }
+
+    /// Makes the member one in the records, unless it is one.
+    async fn record(
+        &self,
+        records: &Records,
+        caller: &Caller,
+        request: &JoinRequest,
+        candidate: &MemberRecord,
+        now: OffsetDateTime,
+    ) -> Result<(), JoinRefusal> {
+        for _ in 0..ATTEMPTS {
+            records.settle(Look::Latest).await?;
+            let Some(admission) = look(records, caller, request, candidate, now).await? else {
+                return Ok(());
+            };
+            let author = Author {
+                name: format!("system:node:{}", request.name),
+                ..caller.author("joins the cluster", now)
+            };
+            if let Committed::Done(_) = records.txn(author, admission.compare, admission.then).await? {
+                return Ok(());
+            }
+        }
+        Err(JoinRefusal::Contended)
+    }
+}
+
+/// What makes a node a member.
+struct Admission {
+    compare: Vec<Compare>,
+    then: Vec<Op>,
+}
+
+/// Looks at what stands: nothing to do for who is a member already, else what is to be written under which conditions.
+async fn look(
+    records: &Records,
+    caller: &Caller,
+    request: &JoinRequest,
+    candidate: &MemberRecord,
+    now: OffsetDateTime,
+) -> Result<Option<Admission>, JoinRefusal> {
+    let id = request.member;
+    let (member_key, name_key, removed_key) =
+        (records::member_key(id), records::name_key(&request.name), records::removed_key(id));
+    if records.get::<RemovedRecord>(&removed_key, Look::Local).await?.is_some() {
+        return Err(JoinRefusal::IdRemoved(id));
+    }
+    let member = records.get::<MemberRecord>(&member_key, Look::Local).await?;
+    if let Some(member) = &member
+        && (member.value.key != candidate.key || member.value.name != candidate.name)
+    {
+        return Err(JoinRefusal::IdTaken(id));
+    }
+    let right = right(records, caller, request, member.is_some(), now).await?;
+    if member.is_some() {
+        return Ok(None);
+    }
+    let name = records.get::<MemberId>(&name_key, Look::Local).await?;
+    let mut admission = Admission {
+        compare: vec![
+            Compare::Absent { key: member_key.clone() },
+            Compare::Absent { key: removed_key },
+            match &name {
+                Some(name) => name.unchanged(),
+                None => Compare::Absent { key: name_key.clone() },
+            },
+        ],
+        then: vec![registry::put(member_key, candidate)?, registry::put(name_key, &id)?],
+    };
+    match (right, name) {
+        (Right::Token(token), None) => {
+            admission.compare.push(token.unchanged());
+            admission.then.push(registry::put(token.key.clone(), &used(token.value, &request.name))?);
+        }
+        (Right::Token(_), Some(name)) => {
+            return Err(JoinRefusal::NameTaken { name: request.name.clone(), member: name.value });
+        }
+        (Right::Member(old), name) => {
+            if name.is_some_and(|name| name.value != old) {
+                return Err(JoinRefusal::NotThatMember { old });
+            }
+            let tombstone = RemovedRecord {
+                name: request.name.clone(),
+                at: records::whole_seconds(now),
+                by: format!("member {id}, its successor with a fresh copy"),
+                other: Other::new(),
+            };
+            admission.then.push(Op::Delete { key: records::member_key(old) });
+            admission.then.push(registry::put(records::removed_key(old), &tombstone)?);
+        }
+    }
+    Ok(Some(admission))
+}
+
+/// What entitles a node to join.
+enum Right {
+    Token(Standing<TokenRecord>),
+    /// It was this member.
+    Member(MemberId),
+}
+
+async fn right(
+    records: &Records,
+    caller: &Caller,
+    request: &JoinRequest,
+    is_member: bool,
+    now: OffsetDateTime,
+) -> Result<Right, JoinRefusal> {
+    if let Some(old) = request.replaces {
+        let holder = matches!(&caller.identity, Identity::User { role: Role::Node(name), .. } if *name == request.name);
+        return if holder { Ok(Right::Member(old)) } else { Err(JoinRefusal::NotThatMember { old }) };
+    }
+    let text = request.token.as_deref().unwrap_or_default();
+    let token: JoinToken = text.parse().map_err(|_| TokenRefusal::Wrong)?;
+    let standing = records.get::<TokenRecord>(&records::token_key(&token.id), Look::Local).await?;
+    let standing = standing.ok_or(TokenRefusal::Wrong)?;
+    match standing.value.check(now, &token.secret) {
+        // Its use was counted when it became a member; whoever holds that member's key is it.
+        Err(TokenRefusal::Expired { .. } | TokenRefusal::UsedUp { .. }) if is_member => {}
+        checked => checked?,
+    }
+    Ok(Right::Token(standing))
+}
+
+fn used(token: TokenRecord, by: &str) -> TokenRecord {
+    let mut used_by = token.used_by.clone();
+    used_by.push(by.to_owned());
+    TokenRecord { uses_left: token.uses_left.map(|left| left.saturating_sub(1)), used_by, ..token }
+}
+
+/// Makes raft know the member, through elections and other changes.
+async fn add(records: &Records, request: &JoinRequest) -> Result<(), JoinRefusal> {
+    let change = match request.replaces {
+        Some(old) => MemberChange::Reseed { old: old.0, new: request.member.0 },
+        None => MemberChange::AddLearner(request.member.0),
+    };
+    let status = records.raft().status();
+    let known = |ids: &[u64]| ids.contains(&request.member.0);
+    if known(&status.voters) || known(&status.learners) {
+        return Ok(());
+    }
+    let deadline = Instant::now() + CHANGE_PATIENCE;
+    loop {
+        match records.raft().change_members(change).await {
+            Err(ChangeError::NoLeader | ChangeError::Busy | ChangeError::Uncertain)
+                if Instant::now() < deadline =>
+            {
+                tokio::time::sleep(CHANGE_PAUSE).await;
+            }
+            changed => return Ok(changed?),
+        }
+    }
+}
+
+/// Reads a request, first what every version understands.
+fn understand(body: &[u8], now: OffsetDateTime) -> Result<JoinRequest, JoinRefusal> {
+    let malformed = |error: serde_json::Error| JoinRefusal::Malformed(error.to_string());
+    let envelope: Envelope = serde_json::from_slice(body).map_err(malformed)?;
+    if envelope.protocol != PROTOCOL {
+        let version: String = envelope.version.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+        return Err(JoinRefusal::Protocol { theirs: envelope.protocol, version });
+    }
+    let request: JoinRequest = serde_json::from_slice(body).map_err(malformed)?;
+    parse_node_name(&request.name)
+        .map_err(|reason| JoinRefusal::Malformed(format!("node name {:?} {reason}", request.name)))?;
+    for addresses in [&request.peer, &request.api] {
+        if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
+            return Err(JoinRefusal::Malformed(format!("a member has 1 to {ADDRESSES_MAX} addresses")));
+        }
+    }
+    clock(request.now_ms, u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default())?;
+    Ok(request)
+}
+
+fn clock(theirs: u64, ours: u64) -> Result<(), JoinRefusal> {
+    let off = theirs.abs_diff(ours);
+    if off <= CLOCK_TOLERANCE_MS {
+        return Ok(());
+    }
+    let minutes = off / 60_000;
+    let by = match minutes {
+        0..=119 => format!("{minutes} minutes"),
+        120..=2_879 => format!("{} hours", minutes / 60),
+        _ => format!("{} days", minutes / 1_440),
+    };
+    Err(JoinRefusal::Clock { by, than: if theirs > ours { "ahead of" } else { "behind" } })
+}
+
+/// Every host the member is reached on, as its certificate will say.
+fn hosts(request: &JoinRequest) -> Result<Vec<Host>, JoinRefusal> {
+    let mut hosts = Vec::new();
+    for address in request.api.iter().chain(&request.peer) {
+        let odd = || JoinRefusal::Malformed(format!("address {address:?} is not host:port"));
+        let (host, port) = address.rsplit_once(':').ok_or_else(odd)?;
+        port.parse::<u16>().map_err(|_| odd())?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host: Host = host.parse().map_err(|_| odd())?;
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
+
+    fn request() -> Value {
+        json!({
+            "token": "at1.x", "member": "00000000000000ff", "name": "n2", "csr": "",
+            "peer": ["10.0.0.2:2380"], "api": ["[fd00::2]:6443", "10.0.0.2:6443"], "version": "9", "protocol": PROTOCOL,
+            "nowMs": u64::try_from(NOW.unix_timestamp()).expect("after 1970") * 1_000,
+        })
+    }
+
+    fn refusal(field: &str, value: Value) -> (u16, String) {
+        let mut request = request();
+        request[field] = value;
+        let refusal = understand(request.to_string().as_bytes(), NOW).expect_err("refused");
+        let text = refusal.to_string();
+        (Refusal::from(refusal).status().code, text)
+    }
+
+    #[test]
+    fn a_good_request_is_understood_and_its_hosts_are_told_once() {
+        let request = understand(request().to_string().as_bytes(), NOW).expect("understood");
+        let hosts: Vec<String> = hosts(&request).expect("hosts").iter().map(Host::to_string).collect();
+        assert_eq!(hosts, ["fd00::2", "10.0.0.2"]);
+    }
+
+    #[test]
+    fn each_mistake_is_answered_with_its_code_and_the_way_out() {
+        let hour = u64::try_from(NOW.unix_timestamp()).expect("after 1970") * 1_000 + 3_600_000;
+        for (field, value, code, says) in [
+            ("protocol", json!(2), 426, "speaks protocol 2 (version 9), this cluster speaks 1"),
+            ("nowMs", json!(hour), 412, "60 minutes ahead of"),
+            ("nowMs", json!(0), 412, "days behind"),
+            ("name", json!("-x"), 400, "node name"),
+            ("member", json!("0"), 400, "16 hexadecimal"),
+            ("peer", json!([]), 400, "1 to 16 addresses"),
+        ] {
+            let (found, text) = refusal(field, value);
+            assert!(found == code && text.contains(says), "{field}: {found} {text}");
+        }
+        let (code, text) = refusal("csr", json!(7));
+        assert!(code == 400 && text.contains("string"), "{text}");
+    }
+
+    #[test]
+    fn a_newer_request_is_refused_for_its_protocol_and_not_for_its_shape() {
+        let later = json!({"protocol": 7, "version": "12", "shape": "other"});
+        let refusal = understand(later.to_string().as_bytes(), NOW).expect_err("refused");
+        assert!(matches!(refusal, JoinRefusal::Protocol { theirs: 7, .. }), "{refusal}");
+    }
+
+    #[test]
+    fn a_use_is_counted_and_remembered() {
+        let token = TokenRecord {
+            id: "t".to_owned(),
+            hash: String::new(),
+            role: "node".to_owned(),
+            created: NOW,
+            expires: NOW,
+            uses_left: Some(1),
+            used_by: Vec::new(),
+            created_by: "admin".to_owned(),
+            description: String::new(),
+            other: Other::new(),
+        };
+        let token = used(token, "n2");
+        assert_eq!((token.uses_left, token.used_by), (Some(0), vec!["n2".to_owned()]));
+    }
+}
