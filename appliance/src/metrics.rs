@@ -22,10 +22,12 @@ use crate::version;
 const DURATIONS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// One number that is asked for when somebody looks.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reading {
     /// Its name without the `appliance_` in front.
     pub(crate) name: &'static str,
+    /// The other member it is about, if it is about one. Readings of one name stand together.
+    pub(crate) peer: Option<String>,
     /// What it says, for the `# HELP` line.
     pub(crate) help: &'static str,
     /// Whether it only ever grows.
@@ -134,40 +136,53 @@ impl fmt::Debug for Asked {
 
 impl Collector for Asked {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for reading in (self.0)() {
-            let gauge = ConstGauge::new(reading.value);
-            let counter = ConstCounter::new(reading.value);
-            let metric: &dyn Encodable = match reading.kind {
-                ReadingKind::Gauge => &gauge,
-                ReadingKind::Counter => &counter,
-            };
-            metric.encode_as(&mut encoder, &reading)?;
+        let readings = (self.0)();
+        for family in readings.chunk_by(|one, other| one.name == other.name) {
+            let gauges = family.iter().map(|reading| ConstGauge::new(reading.value));
+            let counters = family.iter().map(|reading| ConstCounter::new(reading.value));
+            match family[0].kind {
+                ReadingKind::Gauge => encode_family(&mut encoder, family, gauges)?,
+                ReadingKind::Counter => encode_family(&mut encoder, family, counters)?,
+            }
         }
         Ok(())
     }
 }
 
-/// The two constant metrics share no object-safe trait of their own.
-trait Encodable {
-    fn encode_as(&self, encoder: &mut DescriptorEncoder<'_>, reading: &Reading) -> fmt::Result;
-}
-
-impl<M: EncodeMetric> Encodable for M {
-    fn encode_as(&self, encoder: &mut DescriptorEncoder<'_>, reading: &Reading) -> fmt::Result {
-        let metric = encoder.encode_descriptor(reading.name, reading.help, None, self.metric_type())?;
-        self.encode(metric)
+/// One description, and each of the numbers under it; a number about nobody in particular stands alone.
+fn encode_family<M: EncodeMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    family: &[Reading],
+    metrics: impl Iterator<Item = M>,
+) -> fmt::Result {
+    let mut metrics = metrics.peekable();
+    let (Some(first), Some(head)) = (metrics.peek(), family.first()) else { return Ok(()) };
+    let mut described = encoder.encode_descriptor(head.name, head.help, None, first.metric_type())?;
+    if head.peer.is_none() {
+        return first.encode(described);
     }
+    for (reading, metric) in family.iter().zip(metrics) {
+        let peer = reading.peer.as_deref().unwrap_or_default();
+        metric.encode(described.encode_family(&[("peer", peer)])?)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn reading(name: &'static str, kind: ReadingKind, value: f64, peer: Option<&str>) -> Reading {
+        Reading { name, peer: peer.map(str::to_owned), help: "Help", kind, value }
+    }
+
     fn metrics() -> Arc<Metrics> {
         Metrics::new(Box::new(|| {
             vec![
-                Reading { name: "store_revision", help: "Rev", kind: ReadingKind::Gauge, value: 7.0 },
-                Reading { name: "drift_repairs", help: "Rep", kind: ReadingKind::Counter, value: 2.0 },
+                reading("store_revision", ReadingKind::Gauge, 7.0, None),
+                reading("drift_repairs", ReadingKind::Counter, 2.0, None),
+                reading("raft_peer_lag", ReadingKind::Gauge, 3.0, Some("a")),
+                reading("raft_peer_lag", ReadingKind::Gauge, 4.0, Some("b")),
             ]
         }))
     }
@@ -184,6 +199,7 @@ mod tests {
             "appliance_store_revision 7.0",
             "# TYPE appliance_drift_repairs counter",
             "appliance_drift_repairs_total 2.0",
+            "# TYPE appliance_raft_peer_lag gauge\nappliance_raft_peer_lag{peer=\"a\"} 3.0\nappliance_raft_peer_lag{peer=\"b\"} 4.0",
         ] {
             assert!(text.contains(line), "{line} in:\n{text}");
         }

@@ -2,9 +2,9 @@
 //! called; keeps none.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use appliance_consensus::Raft;
+use appliance_consensus::{PeerStatus, Raft, Status};
 use appliance_resources::{EndpointState, EnforcementState, NodeReportStatus};
 use appliance_storage::Reader;
 use tokio::sync::watch;
@@ -18,10 +18,12 @@ pub(crate) fn of_node(
     reader: Reader,
     report: watch::Receiver<NodeReportStatus>,
     load: Arc<Load>,
+    tick: Duration,
 ) -> Readings {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     Box::new(move || {
         let mut readings = consensus(&raft);
+        readings.extend(members(&raft.status(), tick));
         readings.extend(store(&reader));
         readings.extend(enforcement(&report.borrow()));
         readings.push(gauge("api_requests_under_way", "Requests not yet answered", number(load.requests())));
@@ -37,7 +39,7 @@ pub(crate) fn of_node(
 }
 
 fn gauge(name: &'static str, help: &'static str, value: f64) -> Reading {
-    Reading { name, help, kind: ReadingKind::Gauge, value }
+    Reading { name, peer: None, help, kind: ReadingKind::Gauge, value }
 }
 
 /// Prometheus's numbers are floats; ours stay exact below 2^53, which no counter of ours reaches.
@@ -61,6 +63,34 @@ fn consensus(raft: &Raft) -> Vec<Reading> {
         gauge("raft_log_first_index", "The first entry still in the log", number(status.first)),
         gauge("raft_log_last_index", "The last entry in the log", number(status.last)),
     ]
+}
+
+/// The cluster as this member sees it. Of a member that was never heard of, nothing is said.
+fn members(status: &Status, tick: Duration) -> Vec<Reading> {
+    let count = |list: &[u64]| number(list.len() as u64);
+    let mut readings = vec![
+        gauge("raft_has_quorum", "1 while the cluster can write, as far as is known here", flag(status.has_quorum())),
+        gauge("raft_members", "Members that vote or follow", count(&status.voters) + count(&status.learners)),
+        gauge("raft_voters", "Members that vote", count(&status.voters)),
+        gauge("raft_removed", "1 once the cluster has removed this member", flag(status.removed)),
+        gauge("raft_diverged", "1 when this member's data differs from the others'", flag(status.diverged)),
+    ];
+    let mut each = |name, help, value: &dyn Fn(&PeerStatus) -> Option<f64>| {
+        let of = |(id, peer): (&u64, &PeerStatus)| {
+            Some(Reading { peer: Some(format!("{id:016x}")), ..gauge(name, help, value(peer)?) })
+        };
+        readings.extend(status.peers.iter().filter_map(of));
+    };
+    each("raft_peer_last_contact_seconds", "Since anything came from this member", &|peer| {
+        (peer.heard_ticks != u32::MAX).then(|| (tick * peer.heard_ticks).as_secs_f64())
+    });
+    each("raft_peer_lag_entries", "Entries this member has yet to apply", &|peer| {
+        peer.beat.map(|beat| number(status.commit.saturating_sub(beat.applied)))
+    });
+    each("raft_peer_snapshotting", "1 while this member is sent a snapshot", &|peer| {
+        Some(flag(peer.snapshotting))
+    });
+    readings
 }
 
 fn store(reader: &Reader) -> Vec<Reading> {
@@ -101,6 +131,7 @@ fn enforcement(report: &NodeReportStatus) -> Vec<Reading> {
         ),
         Reading {
             name: "drift_repairs",
+            peer: None,
             help: "Foreign changes to our table that were put back",
             kind: ReadingKind::Counter,
             value: number(report.drift.repairs),
@@ -131,6 +162,20 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_that_was_never_heard_of_has_no_last_contact() {
+        let heard = PeerStatus { heard_ticks: 5, ..PeerStatus::default() };
+        let never = PeerStatus { heard_ticks: u32::MAX, ..PeerStatus::default() };
+        let status = Status { voters: vec![1, 2, 3], peers: [(2, heard), (3, never)].into(), ..Status::default() };
+        let readings = members(&status, Duration::from_millis(100));
+        let contacts: Vec<_> = readings
+            .iter()
+            .filter(|reading| reading.name == "raft_peer_last_contact_seconds")
+            .map(|reading| (reading.peer.as_deref(), reading.value))
+            .collect();
+        assert_eq!(contacts, [(Some("0000000000000002"), 0.5)]);
+    }
 
     #[test]
     fn a_process_knows_its_size() {

@@ -348,7 +348,13 @@ impl Doors {
         let (raft, reader) = (registry.raft().clone(), registry.reader().clone());
         let (trigger, shutdown) = shutdown::channel();
         let load = Arc::new(Load::default());
-        let metrics = Metrics::new(readings::of_node(raft.clone(), reader.clone(), report, load.clone()));
+        let metrics = Metrics::new(readings::of_node(
+            raft.clone(),
+            reader.clone(),
+            report,
+            load.clone(),
+            cluster.settings.tick,
+        ));
         let (node_name, tls) = (cluster.node_name.clone(), cluster.keyring.api_tls());
         let options =
             ApiOptions { node_name, cluster, metrics: metrics.clone(), load, shutdown: shutdown.clone() };
