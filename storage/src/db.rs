@@ -25,6 +25,12 @@ use crate::error::{Fatal, is_full};
 /// synced. 512 KiB and records of at most 6 KiB stay clear of that. It can never be changed for an existing database.
 const SEGMENT_BYTES: usize = 512 * 1024;
 
+/// sled 0.34.7 counts a page against its cache only once the page's shard, of which there are 256, has seen 64 accesses,
+/// and an iterator makes one for each page: a scan would hold 16,384 pages, a hundred megabytes, beyond the bound. A
+/// look at the row just read is another access, for a microsecond. Measured with a hundred thousand records of a kilobyte
+/// (`examples/footprint`): 180 MB after a start without these looks, 90 MB with them.
+const NOTICE_BYTES: usize = 2 * 1024;
+
 /// How often, and how long apart, sled's own lock is asked for: a second together.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -89,7 +95,8 @@ impl Db {
         self.guard(|| self.tree(tree).get(key))
     }
 
-    /// Calls `each` for every row of a tree from one key on, in key order, until it answers false.
+    /// Calls `each` for every row of a tree from one key on, in key order, until it answers false. Memory stays near the
+    /// cache's bound however long the tree is.
     pub(crate) fn scan<E: From<Fatal>>(
         &self,
         tree: Tree,
@@ -98,9 +105,15 @@ impl Db {
     ) -> Result<(), E> {
         let range = (Bound::Included(from.to_vec()), Bound::<Vec<u8>>::Unbounded);
         let mut rows = self.guard(|| Ok(self.tree(tree).range(range)))?;
+        let mut unnoticed = 0;
         while let Some((key, value)) = self.guard(|| rows.next().transpose())? {
             if !each(&key, &value)? {
                 break;
+            }
+            unnoticed += value.len();
+            if unnoticed >= NOTICE_BYTES {
+                unnoticed = 0;
+                self.get(tree, &key)?;
             }
         }
         Ok(())

@@ -93,6 +93,7 @@ fn a_file_that_a_node_made_by_itself_becomes_a_cluster_elsewhere() {
     let restored = json(restore(&file, &other.data_dir(), &["--node-name", "h2"]));
     assert_eq!(restored["revision"], status["revision"].as_u64().expect("a number") + JUMP);
     assert_eq!(restored["quarantine"], Value::Null);
+    assert!(restored["authority"].as_str().is_some_and(|text| text.starts_with("new")), "{restored}");
     other.run();
 
     assert_ne!(cluster(&other), cluster(&node));
@@ -155,6 +156,26 @@ fn a_stopped_nodes_directory_is_restored_in_place_and_nobody_elses() {
     };
     let now = fs::read_to_string(node.kubeconfig()).expect("the kubeconfig");
     assert_eq!(authority(&now), authority(&kubeconfig));
+}
+
+#[test]
+fn with_the_sealing_key_the_authority_comes_along_to_another_host() {
+    let lan = Lan::new();
+    let mut node = Node::start_with(&lan.host(2), "h1", &["--no-enforce", "--snapshot-interval", "1s"]);
+    let written = create(&Api::new(node.socket()), "kept", 7);
+    let file = snapshot_of(&node, written);
+    node.stop();
+
+    let mut other = Node::prepare(&lan.host(3), "h2", &["--no-enforce"]);
+    fs::create_dir_all(other.data_dir().join("pki")).expect("a directory");
+    fs::copy(node.data_dir().join("pki/seal.key"), other.data_dir().join("pki/seal.key")).expect("the key");
+    let restored = json(restore(&file, &other.data_dir(), &["--node-name", "h2"]));
+    assert!(restored["authority"].as_str().is_some_and(|text| text.starts_with("kept")), "{restored}");
+    other.run();
+    assert_eq!(list(&Api::new(other.socket()))["items"].as_array().map(Vec::len), Some(1));
+    let authority =
+        |node: &Node| fs::read_to_string(node.data_dir().join("pki/ca.crt")).expect("the authority");
+    assert_eq!(authority(&other), authority(&node));
 }
 
 #[test]

@@ -8,15 +8,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use appliance_storage::{SnapshotError, inspect as inspect_snapshot};
+use appliance_storage::{Revision, SnapshotError, inspect as inspect_snapshot};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::ca::Authorities;
 use super::records::{CaRecord, MemberId};
 use super::refounding::{self, Made, Plan, RefoundingError};
+use super::seal::SealKey;
 use super::staging::{self, Staging, StagingError};
 use crate::config::parse_node_name;
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::{DataDir, DataDirError, read_small};
 use crate::identity::{self, IdentityError, NodeIdentity};
 
 /// What may be in a directory that no node has been in.
@@ -136,7 +138,11 @@ pub(crate) fn answer(
 /// is of a version that kept it in a file, the file is there.
 pub(crate) fn keeps_authority(data_dir: &Path, record: Option<&CaRecord>) -> bool {
     match record {
-        Some(_) => false,
+        Some(record) => {
+            let text = read_small(&data_dir.join(SEAL_KEY)).ok().flatten();
+            let seal = text.and_then(|text| SealKey::from_base64(&text).ok());
+            seal.is_some_and(|seal| Authorities::open(record, Revision::ZERO, &seal).is_ok())
+        }
         None => data_dir.join("pki/ca.key").is_file() && data_dir.join("pki/ca.crt").is_file(),
     }
 }
