@@ -58,9 +58,26 @@ impl Checkpoints {
     }
 }
 
+/// The entry up to which the log is cut when `durable` is the last it need not hold: `retained` are kept behind it, and
+/// for the slowest follower that lives as many as it needs, but not more than `lag`.
+pub(crate) fn cut(durable: u64, retained: u64, slowest: Option<u64>, lag: u64) -> u64 {
+    let plain = durable.saturating_sub(retained);
+    slowest.map_or(plain, |slowest| plain.min(slowest.max(durable.saturating_sub(lag.max(retained)))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cut_waits_for_the_slowest_follower_within_bounds() {
+        assert_eq!(cut(1_000, 50, None, 300), 950);
+        assert_eq!(cut(1_000, 50, Some(990), 300), 950, "it needs less than is kept anyway");
+        assert_eq!(cut(1_000, 50, Some(800), 300), 800);
+        assert_eq!(cut(1_000, 50, Some(100), 300), 700, "it gets a snapshot");
+        assert_eq!(cut(1_000, 50, Some(100), 0), 950, "never less than is kept anyway");
+        assert_eq!(cut(10, 50, Some(5), 300), 0);
+    }
 
     #[test]
     fn entries_or_bytes_make_a_checkpoint_due_once() {

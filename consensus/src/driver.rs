@@ -21,6 +21,7 @@ use crate::{
     replica::{self, Replica},
     state_machine::StateMachine,
     status::Status,
+    wal::WalError,
 };
 
 /// The thread's state.
@@ -41,7 +42,10 @@ pub(crate) type Exporting = JoinHandle<Result<u64, String>>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Continue,
+    /// Somebody asked it to end.
     Stop,
+    /// Nobody is left who could ask it anything.
+    Gone,
 }
 
 impl<M: StateMachine> Driver<M> {
@@ -50,7 +54,7 @@ impl<M: StateMachine> Driver<M> {
         let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
         let reason = match served {
             Ok(Ok(())) => StopReason::Requested,
-            Ok(Err(error)) => StopReason::Failed(error),
+            Ok(Err(reason)) => reason,
             Err(panic) => StopReason::Failed(panics::message(&*panic)),
         };
         self.replica.abandon();
@@ -74,28 +78,43 @@ impl<M: StateMachine> Driver<M> {
         let _ = self.stopped.send(Some(reason));
     }
 
-    fn serve(&mut self) -> Result<(), String> {
+    fn serve(&mut self) -> Result<(), StopReason> {
         let mut deadline = Instant::now() + self.tick;
-        self.replica.settle().map_err(|error| error.to_string())?;
+        self.replica.settle().map_err(failed)?;
         self.drain()?;
-        loop {
-            let flow = self.wait(deadline);
-            let now = Instant::now();
-            if now >= deadline {
-                // One tick, however late: ticks a stalled thread missed would all at once look like a dead leader.
-                deadline = now + self.tick;
-                self.replica.tick();
-                self.replica.machine.housekeep();
-            }
-            for (member, ok) in self.reports.take() {
-                self.replica.snapshot_sent(member, ok);
-            }
-            self.drain()?;
-            self.checkpoint()?;
-            if flow == Flow::Stop {
-                return self.close();
+        while self.turn(&mut deadline)? == Flow::Continue {}
+        // A leader hands over before it goes, so that nobody waits for an election; raft gives that one timeout.
+        let mut ticks_left = self.replica.election_ticks;
+        while ticks_left > 0 && self.replica.hand_over() {
+            let before = deadline;
+            let flow = self.turn(&mut deadline)?;
+            ticks_left -= u32::from(deadline != before);
+            if flow == Flow::Gone {
+                break;
             }
         }
+        self.close()
+    }
+
+    /// Waits for inputs or a tick, and does what follows.
+    fn turn(&mut self, deadline: &mut Instant) -> Result<Flow, StopReason> {
+        let flow = self.wait(*deadline);
+        let now = Instant::now();
+        if now >= *deadline {
+            // One tick, however late: ticks a stalled thread missed would all at once look like a dead leader.
+            *deadline = now + self.tick;
+            self.replica.tick();
+            self.replica.machine.housekeep();
+        }
+        for (member, ok) in self.reports.take() {
+            self.replica.snapshot_sent(member, ok);
+        }
+        self.drain()?;
+        if let Some(detail) = &self.replica.diverged {
+            return Err(StopReason::Diverged { detail: detail.clone() });
+        }
+        self.checkpoint()?;
+        Ok(flow)
     }
 
     /// Blocks until the first input or the deadline, then takes everything that is queued.
@@ -104,7 +123,7 @@ impl<M: StateMachine> Driver<M> {
         let mut next = match self.inputs.recv_timeout(patience) {
             Ok(input) => Some(input),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Flow::Stop,
+            Err(RecvTimeoutError::Disconnected) => return Flow::Gone,
         };
         for _ in 0..INPUTS_MAX {
             match next {
@@ -125,17 +144,17 @@ impl<M: StateMachine> Driver<M> {
     }
 
     /// Leaves nothing to replay, and nobody who still holds the state's files.
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), StopReason> {
         self.replica.machine.checkpoint();
         if let Some(export) = self.export.take() {
             let result = export.join().unwrap_or_else(|panic| Err(panics::message(&*panic)));
-            self.replica.exported(result).map_err(|error| error.to_string())?;
+            self.replica.exported(result).map_err(failed)?;
         }
         Ok(())
     }
 
-    fn drain(&mut self) -> Result<(), String> {
-        self.replica.drain().map_err(|error| error.to_string())?;
+    fn drain(&mut self) -> Result<(), StopReason> {
+        self.replica.drain().map_err(failed)?;
         let status = self.replica.status();
         self.status.send_if_modified(|shown| {
             let modified = *shown != status;
@@ -146,16 +165,17 @@ impl<M: StateMachine> Driver<M> {
     }
 
     /// Starts the export thread when a checkpoint is due, and takes its result when it is done.
-    fn checkpoint(&mut self) -> Result<(), String> {
+    fn checkpoint(&mut self) -> Result<(), StopReason> {
         if let Some(export) = self.export.take_if(|export| export.is_finished()) {
             let result = export.join().unwrap_or_else(|panic| Err(panics::message(&*panic)));
-            self.replica.exported(result).map_err(|error| error.to_string())?;
+            self.replica.exported(result).map_err(failed)?;
         }
         if self.export.is_none()
             && let Some(export) = self.replica.checkpoint()
         {
             let thread = thread::Builder::new().name("export".to_owned()).spawn(export);
-            self.export = Some(thread.map_err(|error| format!("start the export thread: {error}"))?);
+            let start = |error| StopReason::Failed(format!("start the export thread: {error}"));
+            self.export = Some(thread.map_err(start)?);
         }
         Ok(())
     }
@@ -174,6 +194,10 @@ impl<M: StateMachine> Driver<M> {
             }
         }
     }
+}
+
+fn failed(error: WalError) -> StopReason {
+    StopReason::Failed(error.to_string())
 }
 
 #[cfg(test)]

@@ -70,12 +70,14 @@
 //! * Which of raft's panics can a file on disk still reach? (`Log::agree_with` must leave none.)
 
 mod batch;
+mod beats;
 mod cache;
 mod changes;
 mod checkpoint;
 mod config;
 #[cfg(test)]
 mod damage;
+mod divergence;
 mod driver;
 mod error;
 mod handle;
@@ -84,6 +86,7 @@ mod log;
 mod logger;
 #[cfg(test)]
 mod map;
+mod membership;
 mod message;
 mod node;
 pub mod offline;
@@ -101,6 +104,7 @@ mod snapshots;
 mod state_machine;
 mod status;
 pub mod transport;
+mod stewardship;
 mod wal;
 
 use std::{sync::Arc, thread};

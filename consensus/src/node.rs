@@ -6,8 +6,8 @@
 
 use protobuf::Message as _;
 use raft::{
-    INVALID_ID, LightReady, RawNode, Ready, SnapshotStatus, StateRole,
-    eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType},
+    INVALID_ID, LightReady, Progress, ProgressState, RawNode, Ready, SnapshotStatus, StateRole,
+    eraftpb::{ConfChange, ConfChangeSingle, ConfChangeV2, Entry, EntryType, Message, MessageType},
 };
 
 use crate::{
@@ -20,6 +20,19 @@ use crate::{
     status::{Role, Status},
     wal::WalError,
 };
+
+/// What a change of the members did.
+pub(crate) struct Applied {
+    /// Learners that are to stay such until somebody promotes them.
+    pub(crate) held: Vec<u64>,
+    /// Why it had no effect, if it had none.
+    pub(crate) refused: Option<String>,
+}
+
+impl Applied {
+    /// The context of a change that makes a learner which stays one.
+    pub(crate) const HELD: &[u8] = b"held";
+}
 
 /// A leader and its term. A command that was handed to one may be lost with the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +82,30 @@ impl Node {
         self.draw_timeout();
         if self.must_leave_joint() {
             // Dropped only while leadership is being handed over; the next tick asks again.
-            let _ = self.propose_conf_change(&ConfChangeV2::default());
+            let _ = self.propose_conf_change(Vec::new(), &ConfChangeV2::default());
         }
     }
 
-    /// A message from another member, of any kind but a snapshot.
-    pub(crate) fn step(&mut self, message: Message) {
-        if message.to == self.id && is_for_peers(message.get_msg_type()) {
-            self.step_checked(message);
-        } else {
+    /// A message from another member, of any kind but a snapshot. Answers what this member must have lost, if the message
+    /// shows that.
+    pub(crate) fn step(&mut self, message: Message) -> Option<String> {
+        if message.to != self.id || !is_for_peers(message.get_msg_type()) {
             tracing::warn!(from = message.from, kind = ?message.get_msg_type(), "not a message for this member");
+            return None;
         }
+        let last = self.raw.raft.raft_log.last_index();
+        if message.get_msg_type() == MessageType::MsgHeartbeat
+            && message.term >= self.raw.raft.term
+            && message.commit > last
+        {
+            // A leader commits on our heartbeat no more than we acknowledged. Raft would panic.
+            return Some(format!(
+                "it acknowledged entry {} to its leader, and its log ends at {last}",
+                message.commit
+            ));
+        }
+        self.step_checked(message);
+        None
     }
 
     /// A snapshot message, whose state lies in a file.
@@ -107,11 +133,15 @@ impl Node {
     }
 
     /// Appends a change of the members to the log, if this member leads.
-    pub(crate) fn propose_conf_change(&mut self, change: &ConfChangeV2) -> Result<(), ProposeError> {
+    pub(crate) fn propose_conf_change(
+        &mut self,
+        context: Vec<u8>,
+        change: &ConfChangeV2,
+    ) -> Result<(), ProposeError> {
         if !self.is_leader() {
             return Err(ProposeError::NoLeader);
         }
-        self.raw.propose_conf_change(Vec::new(), change.clone()).map_err(|_| ProposeError::Busy)
+        self.raw.propose_conf_change(context, change.clone()).map_err(|_| ProposeError::Busy)
     }
 
     /// Asks for an index a read may be served at. Raft may drop the question in silence: the asker asks again.
@@ -145,24 +175,23 @@ impl Node {
     }
 
     /// Puts a committed change of the members into force: first on disk, then the state may pass its entry.
-    pub(crate) fn apply_conf_change(&mut self, entry: &Entry) -> Result<(), WalError> {
+    pub(crate) fn apply_conf_change(&mut self, entry: &Entry) -> Result<Applied, WalError> {
+        let change = parse_change(entry);
+        let mut applied = Applied { held: change.as_ref().map(held).unwrap_or_default(), refused: None };
         if entry.index <= self.log().conf_index() {
             // Replayed after a restart. It is in force, and entering a joint configuration twice would be an error.
-            return Ok(());
+            return Ok(applied);
         }
-        let applied = match entry.get_entry_type() {
-            EntryType::EntryConfChange => ConfChange::parse_from_bytes(&entry.data)
-                .map_err(From::from)
-                .and_then(|v1| self.raw.apply_conf_change(&v1)),
-            _ => ConfChangeV2::parse_from_bytes(&entry.data)
-                .map_err(From::from)
-                .and_then(|v2| self.raw.apply_conf_change(&v2)),
-        };
-        match applied {
+        if self.is_leader() {
+            // Whoever leaves hears of it: a moment later raft knows it no more, and would not tell it what committed.
+            self.raw.raft.bcast_append();
+        }
+        match change.and_then(|change| self.raw.apply_conf_change(&change)) {
             Ok(conf_state) => self.log_mut().set_conf_state(entry.index, conf_state)?,
             // Every member refuses it for the same reason, so all of them go on as before.
             Err(error) => {
-                tracing::warn!(index = entry.index, %error, "a change of the members has no effect")
+                tracing::warn!(index = entry.index, %error, "a change of the members has no effect");
+                applied.refused = Some(error.to_string());
             }
         }
         if self.is_leader() && !self.raw.raft.promotable() {
@@ -170,7 +199,22 @@ impl Node {
             let term = self.raw.raft.term;
             self.raw.raft.become_follower(term, INVALID_ID);
         }
-        Ok(())
+        Ok(applied)
+    }
+
+    /// Lets another voter lead, if it catches up within an election timeout.
+    pub(crate) fn transfer(&mut self, to: u64) {
+        self.raw.transfer_leader(to);
+    }
+
+    /// Whether leadership is being handed over; a leader takes no commands meanwhile.
+    pub(crate) fn is_transferring(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// Whether a change of the members is under way: in the log and not applied, or in two steps and only one of them done.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.raw.raft.has_pending_conf() || self.is_joint()
     }
 
     /// Tells raft how a snapshot to a member ended; until told, the leader sends that member nothing.
@@ -239,6 +283,31 @@ impl Node {
         !conf.voters.is_empty() && !has_member(conf, self.id)
     }
 
+    /// Term, commit index and the last entry.
+    pub(crate) fn progress(&self) -> (u64, u64, u64) {
+        (self.raw.raft.term, self.commit(), self.log().last())
+    }
+
+    pub(crate) fn commit(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// How far a member is that a leader sends entries to one after the other: not one it must probe, or one that waits
+    /// for a snapshot.
+    pub(crate) fn replicated_to(&self, member: u64) -> Option<u64> {
+        self.progress_of(member, ProgressState::Replicate).map(|progress| progress.matched)
+    }
+
+    /// The index of the snapshot that a leader is sending a member.
+    pub(crate) fn snapshot_to(&self, member: u64) -> Option<u64> {
+        self.progress_of(member, ProgressState::Snapshot).map(|progress| progress.pending_snapshot)
+    }
+
+    fn progress_of(&self, member: u64, state: ProgressState) -> Option<&Progress> {
+        let progress = self.is_leader().then(|| self.raw.raft.prs().get(member)).flatten();
+        progress.filter(|progress| progress.state == state)
+    }
+
     /// What a leader knows of another member's log.
     pub(crate) fn matched(&self, member: u64) -> Option<u64> {
         let progress = self.is_leader().then(|| self.raw.raft.prs().get(member)).flatten()?;
@@ -283,6 +352,26 @@ fn is_for_peers(kind: MessageType) -> bool {
             | MsgRequestVoteResponse
             | MsgTimeoutNow
     )
+}
+
+/// The change in an entry, in its newer form.
+fn parse_change(entry: &Entry) -> raft::Result<ConfChangeV2> {
+    match entry.get_entry_type() {
+        EntryType::EntryConfChange => {
+            let older = ConfChange::parse_from_bytes(&entry.data)?;
+            let mut change = ConfChangeSingle { node_id: older.node_id, ..ConfChangeSingle::default() };
+            change.set_change_type(older.get_change_type());
+            Ok(ConfChangeV2 { changes: vec![change].into(), ..ConfChangeV2::default() })
+        }
+        _ => Ok(ConfChangeV2::parse_from_bytes(&entry.data)?),
+    }
+}
+
+fn held(change: &ConfChangeV2) -> Vec<u64> {
+    if change.context[..] != *Applied::HELD {
+        return Vec::new();
+    }
+    change.changes.iter().map(|change| change.node_id).collect()
 }
 
 /// The finaliser of SplitMix64: spreads a small difference over all bits.

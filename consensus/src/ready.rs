@@ -98,6 +98,7 @@ impl<M: StateMachine> Replica<M> {
             stop(format!("the snapshot of entry {} holds the state of entry {applied}", metadata.index));
         }
         self.node.log_mut().begin_at(metadata)?;
+        self.divergence.forget();
         self.members_changed();
         Ok(true)
     }
@@ -121,8 +122,8 @@ impl<M: StateMachine> Replica<M> {
         for run in committed.chunk_by(|one, next| is_ordinary(one) && is_ordinary(next)) {
             match run {
                 [change] if !is_ordinary(change) => {
-                    self.node.apply_conf_change(change)?;
-                    self.members_changed();
+                    let applied = self.node.apply_conf_change(change)?;
+                    self.change_applied(&change.context, applied);
                     self.machine.apply(&[(change.index, b"")]);
                 }
                 run => self.apply_commands(run),

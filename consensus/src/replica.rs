@@ -6,12 +6,14 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    changes::{ChangeWaiter, TransferWaiter},
-    checkpoint::Checkpoints,
+    changes::{Ask, Changes},
+    checkpoint::{self, Checkpoints},
     config::Config,
-    error::{ChangeError, ProposeError, ReadError, StartError},
+    divergence::Divergence,
+    error::{ProposeError, ReadError, StartError},
     log::Log,
-    message::{Incoming, IncomingPayload, MemberChange, Outgoing, Payload, Refusal, Sender},
+    membership::Autopilot,
+    message::{Incoming, IncomingPayload, Outgoing, Payload, Refusal, Sender},
     node::{Node, Reign},
     peers::{Peer, Peers},
     proposals::{self, ProposalId, Proposals},
@@ -36,12 +38,34 @@ pub(crate) struct Replica<M> {
     pub(crate) send: Sender,
     /// Who led when this member was last drained.
     pub(crate) reign: Option<Reign>,
-    peers: Peers,
+    pub(crate) peers: Peers,
+    pub(crate) changes: Changes,
+    pub(crate) divergence: Divergence,
+    /// Why this member's data can not be trusted; whoever drives it stops it then.
+    pub(crate) diverged: Option<String>,
+    /// This member is about to stop: it takes no new commands.
+    pub(crate) leaving: bool,
+    /// Learners that were demoted by hand, as far as the log tells.
+    pub(crate) held_by_log: BTreeSet<u64>,
+    /// Learners that are to stay such, as somebody who remembers it longer says.
+    pub(crate) held_by_caller: BTreeSet<u64>,
     /// What is to be sent with the next drain, beside raft's own messages.
-    outbox: Vec<Outgoing>,
-    id: u64,
+    pub(crate) outbox: Vec<Outgoing>,
+    pub(crate) id: u64,
+    pub(crate) autopilot: Autopilot,
+    pub(crate) election_ticks: u32,
+    /// Ticks since the last beat.
+    pub(crate) ticks: u32,
+    pub(crate) ticks_per_second: u32,
+    keep: Keep,
+}
+
+/// How much of the log is kept.
+struct Keep {
     checkpoint_bytes: u64,
     retained_entries: u64,
+    lag_entries: u64,
+    lag_bytes: u64,
 }
 
 impl<M: StateMachine> Replica<M> {
@@ -71,10 +95,27 @@ impl<M: StateMachine> Replica<M> {
             checkpoints,
             send,
             peers: Peers::new(),
+            changes: Changes::default(),
+            divergence: Divergence::default(),
+            diverged: None,
+            leaving: false,
+            held_by_log: BTreeSet::new(),
+            held_by_caller: BTreeSet::new(),
             outbox: Vec::new(),
             id: config.node_id,
-            checkpoint_bytes: config.checkpoint_bytes,
-            retained_entries: config.retained_entries,
+            autopilot: Autopilot {
+                voters_max: config.voters_max,
+                replace_after_ticks: config.replace_after_ticks,
+            },
+            election_ticks: u32::try_from(config.election_ticks).unwrap_or(u32::MAX),
+            ticks: 0,
+            ticks_per_second: config.ticks_per_second(),
+            keep: Keep {
+                checkpoint_bytes: config.checkpoint_bytes,
+                retained_entries: config.retained_entries,
+                lag_entries: config.lag_entries,
+                lag_bytes: config.lag_bytes,
+            },
         };
         replica.members_changed();
         Ok(replica)
@@ -95,7 +136,10 @@ impl<M: StateMachine> Replica<M> {
         if self.node.is_removed() {
             return proposals::answer(waiter, Err(ProposeError::Removed));
         }
-        let Some(reign) = self.node.reign() else {
+        if self.leaving {
+            return proposals::answer(waiter, Err(ProposeError::Stopped));
+        }
+        let Some(reign) = self.living_reign() else {
             return proposals::answer(waiter, Err(ProposeError::NoLeader));
         };
         let Some(id) = self.proposals.enter(waiter, reign) else { return };
@@ -106,9 +150,19 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
+    /// The leader, if something was heard from it of late. A learner, which never stands for election, would otherwise
+    /// hand commands to one that is gone.
+    fn living_reign(&self) -> Option<Reign> {
+        let heard =
+            |leader| self.peers.get(leader).is_none_or(|peer| peer.silent_ticks() <= 2 * self.election_ticks);
+        self.node.reign().filter(|reign| reign.leader == self.id || heard(reign.leader))
+    }
+
     /// Another member handed us a command. It hears of a definite refusal; of anything else it hears from its own log.
     fn propose_for(&mut self, from: u64, id: ProposalId, command: Vec<u8>) {
-        let refusal = match self.node.propose(id, command) {
+        let proposed =
+            if self.leaving { Err(ProposeError::NoLeader) } else { self.node.propose(id, command) };
+        let refusal = match proposed {
             Ok(()) => return,
             Err(ProposeError::Busy) => Refusal::Busy,
             Err(_) => Refusal::NoLeader,
@@ -124,6 +178,9 @@ impl<M: StateMachine> Replica<M> {
 
     /// The leader did not do what we asked it to.
     fn refused(&mut self, id: ProposalId, refusal: Refusal) {
+        if self.changes.refused(id, refusal.clone()) {
+            return;
+        }
         let error = match refusal {
             Refusal::NoLeader => ProposeError::NoLeader,
             // A leader never says that of a command; that nothing was written holds either way.
@@ -141,28 +198,13 @@ impl<M: StateMachine> Replica<M> {
         self.reads.enter(waiter);
     }
 
-    /// Changes the members.
-    pub(crate) fn change_members(&mut self, _change: MemberChange, waiter: ChangeWaiter) {
-        let reason = "this version can not change its members yet".to_owned();
-        // The waiter may be gone; then nobody is left to be told.
-        let _ = waiter.send(Err(ChangeError::Refused { reason }));
-    }
-
-    /// Lets somebody else lead.
-    pub(crate) fn transfer_leadership(&mut self, _to: Option<u64>, waiter: TransferWaiter) {
-        let reason = "this version can not hand over leadership yet".to_owned();
-        // The waiter may be gone; then nobody is left to be told.
-        let _ = waiter.send(Err(ChangeError::Refused { reason }));
-    }
-
-    /// These learners stay learners.
-    pub(crate) fn hold(&mut self, _members: BTreeSet<u64>) {}
-
     /// One tick of raft's clock.
     pub(crate) fn tick(&mut self) {
         self.node.tick();
         self.peers.tick();
         self.proposals.tick();
+        self.changes.tick();
+        self.tick_beat();
         if let Some(context) = self.reads.tick() {
             self.node.read_index(context);
         }
@@ -177,18 +219,21 @@ impl<M: StateMachine> Replica<M> {
     pub(crate) fn step(&mut self, Incoming { from, payload }: Incoming) {
         self.peers.heard(from);
         match payload {
-            IncomingPayload::Message(message) => self.node.step(message),
+            IncomingPayload::Message(message) => {
+                if let Some(loss) = self.node.step(message) {
+                    self.diverge(loss);
+                }
+            }
             IncomingPayload::Snapshot { message, file } => {
                 let metadata = message.get_snapshot().get_metadata();
                 self.snapshots.receive(metadata.index, metadata.term, file);
                 self.node.step_snapshot(message);
             }
             IncomingPayload::Propose { id, command } => self.propose_for(from, id, command),
-            IncomingPayload::Change { id, .. } | IncomingPayload::Transfer { id, .. } => {
-                self.refuse(from, id, "this version can not do that yet".to_owned());
-            }
+            IncomingPayload::Change { id, change } => self.asked(from, id, Ask::Change(change)),
+            IncomingPayload::Transfer { id, to } => self.asked(from, id, Ask::Transfer(to)),
             IncomingPayload::Refused { id, refusal } => self.refused(id, refusal),
-            IncomingPayload::Beat(beat) => self.peers.beat(from, beat),
+            IncomingPayload::Beat(beat) => self.heard_beat(from, beat),
         }
     }
 
@@ -204,13 +249,6 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    /// Another configuration is in force.
-    pub(crate) fn members_changed(&mut self) {
-        let conf = self.node.log().conf_state();
-        let members = conf.voters.iter().chain(&conf.voters_outgoing).chain(&conf.learners);
-        self.peers.set_members(&members.copied().filter(|id| *id != self.id).collect());
-    }
-
     /// Handles one Ready after the other until there is none. An error is fatal.
     pub(crate) fn drain(&mut self) -> Result<(), WalError> {
         loop {
@@ -218,6 +256,7 @@ impl<M: StateMachine> Replica<M> {
             if let Some(context) = self.reads.ask() {
                 self.node.read_index(context);
             }
+            self.serve_changes();
             if !self.node.has_ready() {
                 break;
             }
@@ -259,14 +298,17 @@ impl<M: StateMachine> Replica<M> {
             // The log keeps what the file would have held, and the next checkpoint tries again.
             tracing::warn!(error, "the state could not be exported; the log keeps growing");
         }
-        self.checkpoints.finish(result.ok(), self.checkpoint_bytes);
+        self.checkpoints.finish(result.ok(), self.keep.checkpoint_bytes);
         let cut = self.machine.log_may_be_cut_to().min(self.machine.applied_index());
-        self.node.log_mut().cut_to(cut.saturating_sub(self.retained_entries))
+        let slowest = self.slowest_live().filter(|_| self.node.log().size().1 < self.keep.lag_bytes);
+        let (retained, lag) = (self.keep.retained_entries, self.keep.lag_entries);
+        self.node.log_mut().cut_to(checkpoint::cut(cut, retained, slowest, lag))
     }
 
     /// Tells everyone who waits that no answer will come.
     pub(crate) fn abandon(&mut self) {
         self.proposals.leadership_moved(None);
+        self.changes.stop();
         self.reads.stop();
     }
 
@@ -277,6 +319,7 @@ impl<M: StateMachine> Replica<M> {
             let outgoing = self.peers.quorum_contact(self.id, &status.outgoing_voters);
             status.quorum_contact = status.quorum_contact.max(outgoing);
         }
+        status.diverged = self.diverged.is_some();
         status.peers = self.peers.iter().map(|(id, peer)| (id, self.peer_status(id, peer))).collect();
         status
     }

@@ -20,11 +20,12 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::{
     config::Config,
-    error::{ProposeError, ReadError},
+    error::{ChangeError, ProposeError, ReadError},
     map::Map,
-    message::{Incoming, IncomingPayload, Outgoing, Payload},
+    message::{Incoming, IncomingPayload, MemberChange, Outgoing, Payload},
     replica::Replica,
     state_machine::StateMachine,
+    status::Status,
 };
 
 /// Rounds of messages after which a script is thought to run for ever.
@@ -56,6 +57,11 @@ struct World {
     lives: u64,
     proposals: BTreeMap<String, oneshot::Receiver<Result<Vec<u8>, ProposeError>>>,
     reads: BTreeMap<String, oneshot::Receiver<Result<u64, ReadError>>>,
+    changes: BTreeMap<String, oneshot::Receiver<Result<(), ChangeError>>>,
+    transfers: BTreeMap<String, oneshot::Receiver<Result<u64, ChangeError>>>,
+    fail_snapshots: bool,
+    /// The settings of members that start from now on.
+    settings: Config,
     shown: BTreeMap<u64, String>,
 }
 
@@ -70,6 +76,17 @@ impl World {
             lives: 0,
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            fail_snapshots: false,
+            // Nothing by itself, unless a script asks for it.
+            settings: Config {
+                retained_entries: 0,
+                lag_entries: 0,
+                voters_max: 0,
+                replace_after_ticks: None,
+                ..Config::new(1, "")
+            },
             shown: BTreeMap::new(),
         }
     }
@@ -98,6 +115,15 @@ impl World {
                 let ids: Vec<u64> = ids.iter().map(|id| number(id)).collect();
                 ids.iter().map(|id| self.start(*id, &ids)).collect()
             }
+            ["autopilot", voters, patience] => {
+                self.settings.voters_max = number(voters) as usize;
+                self.settings.replace_after_ticks = Some(number(patience) as u32);
+                String::new()
+            }
+            ["keep", entries, "for", "the", "slow"] => {
+                self.settings.lag_entries = number(entries);
+                String::new()
+            }
             ["joiner", id] => self.start(number(id), &[]),
             ["restart", id] => self.start(number(id), &[number(id)]),
             ["crash", id] => {
@@ -120,6 +146,13 @@ impl World {
                 });
                 String::new()
             }
+            // What a cluster with a network does: every message arrives within the tick.
+            ["run", times] => (0..number(times))
+                .map(|_| {
+                    self.members.values_mut().flatten().for_each(Replica::tick);
+                    self.deliver(false)
+                })
+                .collect(),
             ["tick", id, times] => self.with(id, |replica| (0..number(times)).for_each(|_| replica.tick())),
             ["deliver"] => self.deliver(false),
             ["deliver", "showing"] => self.deliver(true),
@@ -130,6 +163,14 @@ impl World {
                 }
                 _ => true,
             }),
+            ["deliver", "losing", "commands"] => {
+                self.deliver_some(|sent| !matches!(sent.payload, Payload::Propose { .. }))
+            }
+            ["deliver", "twice"] => {
+                let sent = self.wire.lock().unwrap().clone();
+                self.wire.lock().unwrap().extend(sent);
+                self.deliver(false)
+            }
             ["deliver", "losing", "snapshots"] => {
                 self.deliver_some(|sent| !matches!(sent.payload, Payload::Snapshot { .. }))
             }
@@ -166,14 +207,35 @@ impl World {
             ["conf", id, changes @ ..] => {
                 let change = conf_change(changes);
                 let mut result = Ok(());
-                self.with(id, |replica| result = replica.node.propose_conf_change(&change));
+                self.with(id, |replica| result = replica.node.propose_conf_change(Vec::new(), &change));
                 result.map_or_else(|error| format!("conf: {error}\n"), |()| String::new())
             }
+            ["change", id, name, kind, ids @ ..] => {
+                let change = member_change(kind, &ids.iter().map(|id| number(id)).collect::<Vec<u64>>());
+                let (waiter, answer) = oneshot::channel();
+                self.changes.insert((*name).to_owned(), answer);
+                self.with(id, |replica| replica.change_members(change, waiter))
+            }
+            ["transfer", id, name, to @ ..] => {
+                let to = to.first().map(|to| number(to));
+                let (waiter, answer) = oneshot::channel();
+                self.transfers.insert((*name).to_owned(), answer);
+                self.with(id, |replica| replica.transfer_leadership(to, waiter))
+            }
+            ["stop", id] => self.stop(number(id)),
+            ["corrupt", id] => self.with(id, |replica| replica.machine.corrupt()),
+            ["peers", id] => describe_peers(&self.members[&number(id)].as_ref().unwrap().status()),
             ["checkpoint", id] => self.with(id, |replica| {
                 replica.machine.checkpoint();
                 let size = (replica.machine.export())();
                 replica.exported(size).unwrap();
             }),
+            ["deliver", "failing", "snapshots"] => {
+                self.fail_snapshots = true;
+                let printed = self.deliver(false);
+                self.fail_snapshots = false;
+                printed
+            }
             ["fail", "snapshot", id, to] => self.with(id, |replica| replica.snapshot_sent(number(to), false)),
             ["drop", "messages"] => {
                 self.wire.lock().unwrap().clear();
@@ -185,7 +247,7 @@ impl World {
 
     fn start(&mut self, id: u64, founders: &[u64]) -> String {
         let dir = self.dir(id);
-        let config = Config { retained_entries: 0, ..Config::new(id, &dir) };
+        let config = Config { node_id: id, data_dir: dir.clone(), ..self.settings.clone() };
         fs::create_dir_all(&dir).unwrap();
         let wire = self.wire.clone();
         let send = Box::new(move |sent: Vec<Outgoing>| {
@@ -256,6 +318,12 @@ impl World {
             return;
         }
         let snapshot = matches!(sent.payload, Payload::Snapshot { .. });
+        if snapshot && self.fail_snapshots {
+            if let Some(Some(replica)) = self.members.get_mut(&from) {
+                replica.snapshot_sent(sent.to, false);
+            }
+            return;
+        }
         let payload = self.carry(sent.payload);
         if let Some(Some(replica)) = self.members.get_mut(&sent.to) {
             replica.step(Incoming { from, payload });
@@ -264,6 +332,20 @@ impl World {
         if snapshot && let Some(Some(replica)) = self.members.get_mut(&from) {
             replica.snapshot_sent(sent.to, true);
         }
+    }
+
+    /// What the driver does when it is asked to stop.
+    fn stop(&mut self, id: u64) -> String {
+        let mut member = |act: fn(&mut Replica<Map>) -> bool| {
+            act(self.members.get_mut(&id).unwrap().as_mut().expect("a live member"))
+        };
+        member(|replica| !replica.hand_over());
+        self.deliver(false);
+        let replica = self.members.get_mut(&id).unwrap().as_mut().expect("a live member");
+        let waits = replica.hand_over();
+        replica.abandon();
+        self.members.insert(id, None);
+        if waits { format!("{id} stops while it leads\n") } else { String::new() }
     }
 
     /// What a transport does: a snapshot becomes a file.
@@ -302,6 +384,11 @@ impl World {
         });
         self.reads.retain(|name, answer| {
             keep(name, answer.try_recv(), &mut printed, |index| format!("reads at {index}"))
+        });
+        self.changes
+            .retain(|name, answer| keep(name, answer.try_recv(), &mut printed, |()| "changed".to_owned()));
+        self.transfers.retain(|name, answer| {
+            keep(name, answer.try_recv(), &mut printed, |leader| format!("{leader} leads"))
         });
         printed
     }
@@ -342,6 +429,12 @@ fn describe_member(replica: &Replica<Map>) -> String {
     if replica.node.is_joint() {
         line += ", joint";
     }
+    if status.removed {
+        line += ", removed";
+    }
+    if let Some(detail) = &replica.diverged {
+        write!(line, ", diverged: {detail}").unwrap();
+    }
     write!(line, ", map {}", replica.machine).unwrap();
     line
 }
@@ -373,6 +466,38 @@ fn describe(payload: &Payload) -> String {
         text += " rejected";
     }
     text
+}
+
+fn describe_peers(status: &Status) -> String {
+    let mut printed = format!("  heard from a quorum {} ago\n", ticks(status.quorum_contact));
+    for (id, peer) in &status.peers {
+        write!(printed, "  {id} heard {} ago", ticks(peer.heard_ticks)).unwrap();
+        if let Some(matched) = peer.matched {
+            write!(printed, ", matched {matched}").unwrap();
+        }
+        if let Some(beat) = peer.beat {
+            write!(printed, ", applied {}", beat.applied).unwrap();
+            printed += if beat.diverged { ", diverged" } else { "" };
+        }
+        printed += if peer.snapshotting { ", is sent a snapshot\n" } else { "\n" };
+    }
+    printed
+}
+
+fn ticks(ticks: u32) -> String {
+    if ticks == u32::MAX { "never".to_owned() } else { ticks.to_string() }
+}
+
+fn member_change(kind: &str, ids: &[u64]) -> MemberChange {
+    match (kind, ids) {
+        ("add", [id]) => MemberChange::AddLearner(*id),
+        ("promote", [id]) => MemberChange::Promote(*id),
+        ("demote", [id]) => MemberChange::Demote(*id),
+        ("remove", [id]) => MemberChange::Remove(*id),
+        ("replace", [lost, by]) => MemberChange::Replace { lost: *lost, by: *by },
+        ("reseed", [old, new]) => MemberChange::Reseed { old: *old, new: *new },
+        other => panic!("no such change: {other:?}"),
+    }
 }
 
 fn conf_change(words: &[&str]) -> ConfChangeV2 {
