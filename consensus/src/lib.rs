@@ -103,8 +103,8 @@ mod sim;
 mod snapshots;
 mod state_machine;
 mod status;
-pub mod transport;
 mod stewardship;
+pub mod transport;
 mod wal;
 
 use std::{sync::Arc, thread};

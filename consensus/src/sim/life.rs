@@ -186,7 +186,7 @@ impl Life {
                 self.replica.read(waiter);
             }
             // Refused by whoever does not lead; then it is as if nobody had asked.
-            Input::Change { change } => drop(self.replica.node.propose_conf_change(&change)),
+            Input::Change { change } => drop(self.replica.node.propose_conf_change(Vec::new(), &change)),
             Input::SnapshotSent { member, ok } => self.replica.snapshot_sent(member, ok),
             Input::Unreachable { member } => self.replica.unreachable(member),
         }
