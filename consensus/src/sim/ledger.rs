@@ -183,7 +183,12 @@ impl StateMachine for Ledger {
         let (disk, records) = (self.disk.clone(), self.records.clone());
         Box::new(move || {
             let bytes = records.write().len() as u64;
-            disk.with_machine(|files| files.exported = records);
+            // One that began before a restore ends after it; the newest file is the one that heals.
+            disk.with_machine(|files| {
+                if files.exported.applied <= records.applied {
+                    files.exported = records;
+                }
+            });
             Ok(bytes)
         })
     }
