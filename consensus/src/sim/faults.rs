@@ -1,18 +1,20 @@
 //! What goes wrong, and what clients want meanwhile; then the peace in which everything must come right.
 
-use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
+use std::collections::BTreeSet;
 
 use super::{
-    life::Input,
     network::Weather,
     oracle::Question,
     plan::Plant,
     world::{TICK, Verdict, World},
 };
-use crate::state_machine::StateMachine as _;
+use crate::{message::MemberChange, state_machine::StateMachine as _};
 
 /// Steps of a disk within which an armed power cut falls: a few turns' worth.
 const CUT_WITHIN: u64 = 80;
+
+/// Machines in one schedule: as many as the search for disjoint quorums can go through.
+const MEMBERS_MAX: u64 = 9;
 
 /// Election timeouts after the last fault in which the cluster must have settled.
 const SETTLE_ELECTIONS: u64 = 30;
@@ -69,7 +71,8 @@ impl World<'_> {
                 self.note(|| format!("fault: {weather:?}"));
             }
             79..=84 => self.change_clock(victim),
-            _ => self.change_members(),
+            85..=86 => self.lose_disk(victim)?,
+            _ => self.change_members(victim),
         }
         Ok(())
     }
@@ -100,26 +103,48 @@ impl World<'_> {
         }
     }
 
-    /// Asks the leader for some other members.
-    fn change_members(&mut self) {
-        let Some(leader) = self.leader() else { return };
-        let mut change = ConfChangeV2::default();
-        let ids: Vec<u64> = self.members.keys().copied().collect();
-        for _ in 0..self.dice.between(1, 2) {
-            let mut single = ConfChangeSingle::default();
-            single.node_id = self.dice.pick(&ids).unwrap_or(1);
-            single.set_change_type(match self.dice.below(5) {
-                0..=1 => ConfChangeType::AddNode,
-                2..=3 => ConfChangeType::AddLearnerNode,
-                _ => ConfChangeType::RemoveNode,
-            });
-            change.mut_changes().push(single);
+    /// An operator asks somebody for other members, or for another leader.
+    fn change_members(&mut self, asked: u64) {
+        let members = self.oracle.members().clone();
+        let mut someone = |among: Vec<u64>| self.dice.pick(&among).unwrap_or(1);
+        let any = someone(members.all().into_iter().collect());
+        let voter = someone(members.voters.iter().copied().collect());
+        let learner = someone(members.learners.iter().copied().collect());
+        // An id that was a member's is never used again.
+        let ever = self.oracle.ever();
+        let fresh: Vec<u64> = self.members.keys().copied().filter(|id| !ever.contains(id)).collect();
+        let new = self.dice.pick(&fresh).unwrap_or(any);
+        let question = match self.dice.below(10) {
+            0..=2 => Question::Change(MemberChange::AddLearner(new)),
+            3..=4 => {
+                Question::Change(MemberChange::Promote(if self.dice.percent(80) { learner } else { any }))
+            }
+            5 => Question::Change(MemberChange::Demote(any)),
+            6 => Question::Change(MemberChange::Remove(any)),
+            7 => Question::Change(MemberChange::Replace { lost: voter, by: learner }),
+            8 => Question::Change(MemberChange::Reseed { old: any, new }),
+            _ => Question::Transfer(self.dice.percent(60).then_some(any)),
+        };
+        self.ask(asked, question);
+    }
+
+    /// A member's disk is gone for good. Only one that the others can do without, or there would be nothing to see.
+    fn lose_disk(&mut self, victim: u64) -> Verdict {
+        let members = self.oracle.members();
+        let mut left = members.all();
+        left.retain(|id| *id != victim && !self.members[id].lost);
+        if !members.is_quorum(&left) || self.members.len() as u64 >= MEMBERS_MAX {
+            return Ok(());
         }
-        if self.dice.percent(30) {
-            change.set_transition(ConfChangeTransition::Implicit);
+        self.note(|| format!("fault: the disk of {victim} is gone"));
+        self.kill(victim)?;
+        if let Some(member) = self.members.get_mut(&victim) {
+            member.lost = true;
         }
-        self.note(|| format!("{leader} is asked for {:?}", change.get_changes()));
-        self.arrive(leader, Input::Change { change });
+        self.tally.losses += 1;
+        let next = self.members.len() as u64 + 1;
+        self.add_member(next, false);
+        Ok(())
     }
 
     /// No more faults. Everyone comes back, agrees, answers, and serves.
@@ -137,8 +162,41 @@ impl World<'_> {
         }
         let ids: Vec<u64> = self.members.keys().copied().collect();
         ids.into_iter().try_for_each(|id| self.restart(id))?;
-        self.wait(SETTLE_ELECTIONS, "the cluster did not settle", |world| world.unsettled())?;
-        self.serves()
+        loop {
+            self.replace_lost()?;
+            if self.tally.quorums_lost > 0 {
+                return Ok(());
+            }
+            let settled =
+                self.wait(SETTLE_ELECTIONS, "the cluster did not settle", |world| world.unsettled());
+            // What was asked for before the peace may add a machine that is gone.
+            if settled.is_ok() || !self.oracle.members().all().iter().any(|id| self.members[id].lost) {
+                settled?;
+                return self.serves();
+            }
+        }
+    }
+
+    /// What an operator does about machines that are gone.
+    fn replace_lost(&mut self) -> Verdict {
+        let end = self.now + SETTLE_ELECTIONS * self.plan.election_ticks as u64 * TICK;
+        loop {
+            let members = self.oracle.members();
+            let (lost, left): (BTreeSet<u64>, BTreeSet<u64>) =
+                members.all().into_iter().partition(|id| self.members[id].lost);
+            let Some(gone) = lost.first().copied() else { return Ok(()) };
+            if !members.is_quorum(&left) {
+                self.tally.quorums_lost += 1;
+                return Ok(());
+            }
+            if self.now >= end {
+                return Err(format!("{gone} is lost and cannot be removed: {members:?}"));
+            }
+            if let Some(leader) = self.leader() {
+                self.ask(leader, Question::Change(MemberChange::Remove(gone)));
+            }
+            self.run_until(self.now + 5 * TICK)?;
+        }
     }
 
     /// Lets time pass until nothing is said against the state of things.

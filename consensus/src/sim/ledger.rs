@@ -73,6 +73,7 @@ struct Pages {
     applied: BTreeMap<u64, (Option<u64>, u64)>,
     written: BTreeMap<u64, u64>,
     violations: Vec<String>,
+    restores: u64,
 }
 
 impl Journal {
@@ -107,6 +108,11 @@ impl Journal {
     /// The hash of the state behind an entry.
     pub(crate) fn chain(&self, index: u64) -> Option<u64> {
         self.pages().applied.get(&index).map(|(_, chain)| *chain)
+    }
+
+    /// How often a member took another's state.
+    pub(crate) fn restores(&self) -> u64 {
+        self.pages().restores
     }
 
     /// What should never have happened.
@@ -208,6 +214,7 @@ impl StateMachine for Ledger {
     }
 
     fn restore(&mut self, file: &Path) {
+        self.journal.pages().restores += 1;
         self.records = read(file).expect("a snapshot that was checked");
         self.chains = BTreeMap::from([(self.records.revision, self.records.chain)]);
         let records = self.records.clone();

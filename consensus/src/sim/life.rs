@@ -2,12 +2,12 @@
 //! It does by hand what the driver's thread does: take inputs, tick, drain once, export when that is due.
 
 use std::{
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use raft::eraftpb::ConfChangeV2;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::{ProposeError, ReadError},
-    message::{Incoming, IncomingPayload, Outgoing, Payload, Sender},
+    error::{ChangeError, ProposeError, ReadError},
+    message::{Incoming, IncomingPayload, MemberChange, Outgoing, Payload, Sender},
     replica::Replica,
     state_machine::{Export, StateMachine},
 };
@@ -30,7 +30,8 @@ pub(crate) enum Input {
     Step { from: u64, payload: Payload },
     Write { op: usize, number: u64 },
     Read { op: usize },
-    Change { change: ConfChangeV2 },
+    Change { op: usize, change: MemberChange },
+    Transfer { op: usize, to: Option<u64> },
     SnapshotSent { member: u64, ok: bool },
     Unreachable { member: u64 },
 }
@@ -39,7 +40,10 @@ impl Input {
     /// The client's question, if it is one.
     pub(crate) fn op(&self) -> Option<usize> {
         match self {
-            Input::Write { op, .. } | Input::Read { op } => Some(*op),
+            Input::Write { op, .. }
+            | Input::Read { op }
+            | Input::Change { op, .. }
+            | Input::Transfer { op, .. } => Some(*op),
             _ => None,
         }
     }
@@ -52,6 +56,10 @@ pub(crate) enum Answer {
     Written(u64),
     /// A read may be served at this entry.
     ReadAt(u64),
+    /// The members are changed.
+    Changed,
+    /// This one leads now.
+    Leads(u64),
     /// Nothing was done, and nothing will be.
     Refused(String),
     /// Nobody knows.
@@ -64,6 +72,8 @@ pub(crate) enum Answer {
 enum Slot {
     Write(oneshot::Receiver<Result<Vec<u8>, ProposeError>>),
     Read(oneshot::Receiver<Result<u64, ReadError>>),
+    Change(oneshot::Receiver<Result<(), ChangeError>>),
+    Transfer(oneshot::Receiver<Result<u64, ChangeError>>),
 }
 
 /// The clients of one life, and what they were told before it ended.
@@ -136,6 +146,9 @@ impl Life {
             self.replica.machine.housekeep();
         }
         self.replica.drain().map_err(|error| error.to_string())?;
+        if let Some(detail) = &self.replica.diverged {
+            return Err(format!("it diverged: {detail}"));
+        }
         if self.export.is_none() {
             self.export = self.replica.checkpoint();
         }
@@ -185,8 +198,16 @@ impl Life {
                 self.enter(op, Slot::Read(answer));
                 self.replica.read(waiter);
             }
-            // Refused by whoever does not lead; then it is as if nobody had asked.
-            Input::Change { change } => drop(self.replica.node.propose_conf_change(Vec::new(), &change)),
+            Input::Change { op, change } => {
+                let (waiter, answer) = oneshot::channel();
+                self.enter(op, Slot::Change(answer));
+                self.replica.change_members(change, waiter);
+            }
+            Input::Transfer { op, to } => {
+                let (waiter, answer) = oneshot::channel();
+                self.enter(op, Slot::Transfer(answer));
+                self.replica.transfer_leadership(to, waiter);
+            }
             Input::SnapshotSent { member, ok } => self.replica.snapshot_sent(member, ok),
             Input::Unreachable { member } => self.replica.unreachable(member),
         }
@@ -272,22 +293,50 @@ impl Clients {
 impl Slot {
     fn hear(&mut self) -> Option<Answer> {
         match self {
-            Slot::Write(answer) => match answer.try_recv() {
-                Ok(Ok(outcome)) => Some(Answer::Written(
-                    outcome.try_into().map(u64::from_be_bytes).expect("the ledger answers with an index"),
-                )),
-                Ok(Err(ProposeError::Uncertain)) => Some(Answer::Unknown),
-                Ok(Err(error)) => Some(Answer::Refused(error.to_string())),
-                Err(TryRecvError::Closed) => Some(Answer::Forgotten),
-                Err(TryRecvError::Empty) => None,
-            },
-            Slot::Read(answer) => match answer.try_recv() {
-                Ok(Ok(index)) => Some(Answer::ReadAt(index)),
-                Ok(Err(error)) => Some(Answer::Refused(error.to_string())),
-                Err(TryRecvError::Closed) => Some(Answer::Forgotten),
-                Err(TryRecvError::Empty) => None,
-            },
+            Slot::Write(answer) => heard(answer, |outcome| {
+                let index: Result<[u8; 8], _> = outcome.try_into();
+                Answer::Written(index.map(u64::from_be_bytes).expect("the ledger answers with an index"))
+            }),
+            Slot::Read(answer) => heard(answer, Answer::ReadAt),
+            Slot::Change(answer) => heard(answer, |()| Answer::Changed),
+            Slot::Transfer(answer) => heard(answer, Answer::Leads),
         }
+    }
+}
+
+fn heard<T, E: Refuses>(
+    answer: &mut oneshot::Receiver<Result<T, E>>,
+    done: impl FnOnce(T) -> Answer,
+) -> Option<Answer> {
+    match answer.try_recv() {
+        Ok(Ok(outcome)) => Some(done(outcome)),
+        Ok(Err(error)) if error.is_in_doubt() => Some(Answer::Unknown),
+        Ok(Err(error)) => Some(Answer::Refused(error.to_string())),
+        Err(TryRecvError::Closed) => Some(Answer::Forgotten),
+        Err(TryRecvError::Empty) => None,
+    }
+}
+
+/// An error that is a definite no, or is not.
+trait Refuses: Display {
+    fn is_in_doubt(&self) -> bool;
+}
+
+impl Refuses for ProposeError {
+    fn is_in_doubt(&self) -> bool {
+        *self == ProposeError::Uncertain
+    }
+}
+
+impl Refuses for ChangeError {
+    fn is_in_doubt(&self) -> bool {
+        *self == ChangeError::Uncertain
+    }
+}
+
+impl Refuses for ReadError {
+    fn is_in_doubt(&self) -> bool {
+        false
     }
 }
 

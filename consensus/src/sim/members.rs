@@ -9,6 +9,8 @@ use raft::eraftpb::{
     EntryType,
 };
 
+use crate::message::MemberChange;
+
 /// Who votes and who only follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Members {
@@ -38,6 +40,21 @@ impl Members {
     pub(crate) fn is_quorum(&self, of: &BTreeSet<u64>) -> bool {
         let most = |set: &BTreeSet<u64>| set.is_empty() || set.intersection(of).count() > set.len() / 2;
         !self.voters.is_empty() && most(&self.voters) && most(&self.outgoing)
+    }
+
+    /// Whether a change has been made.
+    pub(crate) fn fulfil(&self, change: MemberChange) -> bool {
+        let learns = |id: &u64| self.learners.contains(id) || self.next.contains(id);
+        match change {
+            MemberChange::AddLearner(id) => self.all().contains(&id),
+            MemberChange::Promote(id) => self.voters.contains(&id),
+            MemberChange::Demote(id) => learns(&id),
+            MemberChange::Remove(id) => !self.voters.contains(&id) && !learns(&id),
+            MemberChange::Replace { lost, by } => self.voters.contains(&by) && learns(&lost),
+            MemberChange::Reseed { old, new } => {
+                self.all().contains(&new) && !self.voters.contains(&old) && !learns(&old)
+            }
+        }
     }
 
     /// The members after a committed entry; the same when it is no change, or one that raft refuses.

@@ -13,14 +13,17 @@ use super::{
     ledger::Journal,
     life::{Answer, Life},
     members::Members,
+    world::Tally,
 };
-use crate::{state_machine::StateMachine as _, status::Status};
+use crate::{message::MemberChange, state_machine::StateMachine as _, status::Status};
 
 /// What a client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     Write(u64),
     Read,
+    Change(MemberChange),
+    Transfer(Option<u64>),
 }
 
 struct Op {
@@ -28,7 +31,9 @@ struct Op {
     member: u64,
     /// The newest entry that anyone had been told of when the question was asked.
     floor: u64,
-    answered: bool,
+    /// How many configurations had been in force by then.
+    era: usize,
+    answer: Option<Answer>,
 }
 
 /// Everything that was promised so far.
@@ -72,13 +77,13 @@ impl Oracle {
 
     /// A client asks; the answer names this number.
     pub(crate) fn ask(&mut self, member: u64, question: Question) -> usize {
-        self.ops.push(Op { question, member, floor: self.floor, answered: false });
+        self.ops.push(Op { question, member, floor: self.floor, era: self.members.len(), answer: None });
         self.ops.len() - 1
     }
 
     /// Questions that were answered in time to matter.
     pub(crate) fn is_answered(&self, op: usize) -> bool {
-        self.ops[op].answered
+        self.ops[op].answer.is_some()
     }
 
     pub(crate) fn is_acknowledged(&self, number: u64) -> bool {
@@ -89,13 +94,9 @@ impl Oracle {
     pub(crate) fn guess(&self, op: usize) -> u64 {
         let known = match self.ops[op].question {
             Question::Write(number) => self.journal.index_of(number),
-            Question::Read => None,
+            _ => None,
         };
         known.unwrap_or(self.floor + 1)
-    }
-
-    pub(crate) fn acknowledged(&self) -> usize {
-        self.acknowledged.len()
     }
 
     /// The members as the committed log has them.
@@ -110,9 +111,9 @@ impl Oracle {
 
     /// A client was told something.
     pub(crate) fn answered(&mut self, op: usize, answer: &Answer) -> Verdict {
-        let Op { question, member, floor, answered } = &mut self.ops[op];
+        let Op { question, member, floor, answer: before, .. } = &mut self.ops[op];
         let (question, member, floor) = (*question, *member, *floor);
-        if std::mem::replace(answered, true) {
+        if before.replace(answer.clone()).is_some() {
             return Err(format!("{question:?} at member {member} was answered twice, at last {answer:?}"));
         }
         match (question, answer) {
@@ -133,6 +134,11 @@ impl Oracle {
                 }
                 Ok(())
             }
+            (Question::Transfer(_), Answer::Leads(leader))
+                if !self.leaders.values().any(|id| id == leader) =>
+            {
+                Err(format!("member {member} says that {leader} leads, and it never did"))
+            }
             _ => Ok(()),
         }
     }
@@ -151,6 +157,50 @@ impl Oracle {
                 Err(format!("command {number} was acknowledged at entry {index}, applied at {applied:?}"))
             }
         }
+    }
+
+    /// Every change that was answered as done was in force at some time since it was asked for; and whom all were
+    /// refused to add was never a member.
+    fn check_changes(&self) -> Verdict {
+        let mut asked: BTreeMap<u64, bool> = BTreeMap::new();
+        for op in &self.ops {
+            let Question::Change(change) = op.question else { continue };
+            let mut since = self.members[op.era - 1..].iter().map(|(_, members)| members);
+            if op.answer == Some(Answer::Changed) && !since.any(|members| members.fulfil(change)) {
+                return Err(format!(
+                    "member {} answered that {change} was done, and it never was",
+                    op.member
+                ));
+            }
+            if let MemberChange::AddLearner(new) | MemberChange::Reseed { new, .. } = change {
+                *asked.entry(new).or_default() |= !matches!(op.answer, Some(Answer::Refused(_)));
+            }
+        }
+        let founders = self.members[0].1.all();
+        let ever = self.ever();
+        match ever.iter().find(|id| !founders.contains(id) && asked.get(id) != Some(&true)) {
+            Some(id) => Err(format!("{id} is a member, and everyone was told that it could not be")),
+            None => Ok(()),
+        }
+    }
+
+    /// What was done, for the tally.
+    pub(crate) fn count(&self, tally: &mut Tally) {
+        tally.terms = self.leaders.len() as u64;
+        tally.changes = self.members.len() as u64 - 1;
+        for op in &self.ops {
+            match op.answer {
+                Some(Answer::Written(_)) => tally.writes += 1,
+                Some(Answer::ReadAt(_)) => tally.reads += 1,
+                Some(Answer::Leads(_)) => tally.transfers += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Everyone who was ever a member.
+    pub(crate) fn ever(&self) -> BTreeSet<u64> {
+        self.members.iter().flat_map(|(_, members)| members.all()).collect()
     }
 
     fn check_refused(&self, number: u64) -> Verdict {
@@ -286,15 +336,17 @@ impl Oracle {
     }
 
     /// After everything: what was acknowledged is there, what was refused is not.
-    pub(crate) fn close(&self) -> Verdict {
+    /// In a cluster that still works, everyone who asked was told something.
+    pub(crate) fn close(&self, works: bool) -> Verdict {
         for (number, index) in &self.acknowledged {
             if self.journal.index_of(*number) != Some(*index) {
                 return Err(format!("command {number}, acknowledged at entry {index}, is lost"));
             }
         }
-        if let Some(op) = self.ops.iter().find(|op| !op.answered) {
+        if let Some(op) = self.ops.iter().find(|op| works && op.answer.is_none()) {
             return Err(format!("{:?} at member {} was never answered", op.question, op.member));
         }
+        self.check_changes()?;
         self.refused.iter().try_for_each(|number| self.check_refused(*number))
     }
 }

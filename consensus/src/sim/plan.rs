@@ -31,6 +31,10 @@ pub(crate) enum Plant {
     Forked,
     /// Clients are dropped instead of answered when leadership moves.
     Forgetful,
+    /// The network hands a forwarded command to the leader twice.
+    SentTwice,
+    /// A member that lost its disk comes back empty under the same id.
+    Amnesia,
 }
 
 /// One schedule's settings.
@@ -54,7 +58,11 @@ pub(crate) struct Plan {
     pub(crate) election_ticks: usize,
     pub(crate) checkpoint_entries: u64,
     pub(crate) retained_entries: u64,
+    pub(crate) lag_entries: u64,
     pub(crate) wal_file_bytes: u64,
+    /// Up to how many voters the leader promotes by itself, and when it replaces one.
+    pub(crate) voters_max: usize,
+    pub(crate) replace_after_ticks: Option<u32>,
 }
 
 impl Plan {
@@ -76,6 +84,9 @@ impl Plan {
             election_ticks: dice.pick(&[5, 10]).unwrap_or(10),
             checkpoint_entries: dice.pick(&[5, 20, 60, 100_000]).unwrap_or(20),
             retained_entries: dice.pick(&[0, 0, 5, 50]).unwrap_or(0),
+            lag_entries: dice.pick(&[0, 20, 20_000]).unwrap_or(0),
+            voters_max: dice.between(3, 5) as usize,
+            replace_after_ticks: dice.pick(&[None, Some(15), Some(40)]).flatten(),
             wal_file_bytes: dice.pick(&[2_048, 8_192, 65_536]).unwrap_or(16_384),
         }
     }

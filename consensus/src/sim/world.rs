@@ -78,6 +78,37 @@ pub(crate) struct Member {
     /// Milliseconds a sync takes.
     pub(crate) sync_time: u64,
     founder: bool,
+    /// Its disk is gone, and so is it.
+    pub(crate) lost: bool,
+}
+
+/// What a schedule came to, so that a run can be asked whether it tried anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) deaths: u64,
+    pub(crate) losses: u64,
+    pub(crate) terms: u64,
+    pub(crate) writes: u64,
+    pub(crate) reads: u64,
+    pub(crate) changes: u64,
+    pub(crate) transfers: u64,
+    pub(crate) restores: u64,
+    /// Schedules that ended without a quorum, for good.
+    pub(crate) quorums_lost: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Tally) {
+        self.deaths += other.deaths;
+        self.losses += other.losses;
+        self.terms += other.terms;
+        self.writes += other.writes;
+        self.reads += other.reads;
+        self.changes += other.changes;
+        self.transfers += other.transfers;
+        self.restores += other.restores;
+        self.quorums_lost += other.quorums_lost;
+    }
 }
 
 /// Everything.
@@ -91,6 +122,7 @@ pub(crate) struct World<'a> {
     pub(crate) calm: bool,
     /// What the oracle said of a read that a planted bug answered.
     pub(crate) planted_read: Verdict,
+    pub(crate) tally: Tally,
     /// What happened, for whoever reads about a failure; a trace of everything is long.
     pub(crate) trace: Option<Vec<String>>,
     /// Changes with everything that happens, so that two runs can be compared.
@@ -119,6 +151,7 @@ impl<'a> World<'a> {
             planted_read: Ok(()),
             trace: trace.then(Vec::new),
             digest: 0,
+            tally: Tally::default(),
             events: BinaryHeap::new(),
             order: 0,
             numbers: 0,
@@ -140,7 +173,9 @@ impl<'a> World<'a> {
         self.at(self.plan.fault_pause, Event::Fault);
         self.run_until(self.plan.faults_end)?;
         self.make_peace()?;
-        self.oracle.close()
+        self.oracle.count(&mut self.tally);
+        self.tally.restores = self.journal.restores();
+        self.oracle.close(self.tally.quorums_lost == 0)
     }
 
     /// Plays all events up to a moment.
@@ -194,7 +229,8 @@ impl<'a> World<'a> {
         self.digest = (self.digest ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
     }
 
-    fn add_member(&mut self, id: u64, founder: bool) {
+    /// One more machine; it begins with nothing unless it founds the cluster.
+    pub(crate) fn add_member(&mut self, id: u64, founder: bool) {
         let tick_length = self.dice.between(TICK * 9 / 10, TICK * 11 / 10);
         self.members.insert(
             id,
@@ -209,6 +245,7 @@ impl<'a> World<'a> {
                 wakes_at: u64::MAX,
                 sync_time: self.plan.sync_time,
                 founder,
+                lost: false,
             },
         );
         let delay = self.dice.below(TICK);
@@ -331,6 +368,9 @@ impl<'a> World<'a> {
             // What is not raft's own a transport may lose, and never sends twice.
             arrivals.truncate(1);
         }
+        if self.plan.plant == Some(Plant::SentTwice) && matches!(payload, Payload::Propose { .. }) {
+            arrivals.extend(arrivals.first().copied());
+        }
         self.note(|| format!("{from}>{to} {} {arrivals:?}", describe(&payload)));
         if matches!(payload, Payload::Snapshot { .. }) {
             let ok = !arrivals.is_empty();
@@ -357,11 +397,15 @@ impl<'a> World<'a> {
     fn bury(&mut self, id: u64, life: Life) -> Verdict {
         let left = life.disk.left();
         self.note(|| format!("{id} dies"));
+        self.tally.deaths += 1;
         drop(life);
         self.hang_up(id)?;
         let delay = self.dice.between(1, self.plan.down_time);
         let Some(member) = self.members.get_mut(&id) else { return Ok(()) };
         member.image = left.unwrap_or_default();
+        if self.plan.plant == Some(Plant::Amnesia) {
+            member.image = Image::default();
+        }
         if self.plan.plant == Some(Plant::VoteForgotten) {
             super::plan::forget_vote(&mut member.image, &dir_of(self.folder, id, 0));
         }
@@ -394,7 +438,8 @@ impl<'a> World<'a> {
     pub(crate) fn restart(&mut self, id: u64) -> Verdict {
         let cut_in = (!self.calm && self.dice.percent(self.plan.cut_at_start)).then(|| self.dice.below(60));
         let dice = self.dice.fork();
-        let Some(member) = self.members.get_mut(&id).filter(|member| member.life.is_none()) else {
+        let Some(member) = self.members.get_mut(&id).filter(|member| member.life.is_none() && !member.lost)
+        else {
             return Ok(());
         };
         member.lives += 1;
@@ -402,6 +447,9 @@ impl<'a> World<'a> {
             election_ticks: self.plan.election_ticks,
             checkpoint_entries: self.plan.checkpoint_entries,
             retained_entries: self.plan.retained_entries,
+            lag_entries: self.plan.lag_entries,
+            voters_max: self.plan.voters_max,
+            replace_after_ticks: self.plan.replace_after_ticks,
             wal_file_bytes: self.plan.wal_file_bytes,
             ..Config::new(id, dir_of(self.folder, id, member.lives))
         };
@@ -438,6 +486,8 @@ impl<'a> World<'a> {
         let input = match question {
             Question::Write(number) => Input::Write { op, number },
             Question::Read => Input::Read { op },
+            Question::Change(change) => Input::Change { op, change },
+            Question::Transfer(to) => Input::Transfer { op, to },
         };
         self.arrive(id, input);
         Some(op)
