@@ -185,7 +185,7 @@ fn a_snapshot_is_saved_whole_or_not_at_all() {
 #[test]
 fn snapshots_are_read_and_restored_without_a_node() {
     let seen = ctl(&["calicoctl", "snapshot", "status", "/x/good.snapshot"], "");
-    assert_eq!(seen, super::seen(0, "bytes:    1000\ncluster:  c1\nrevision: 42\n", ""));
+    assert_eq!(seen, super::seen(0, "cluster:  c1\nrevision: 42\nbytes:    1000\n", ""));
     let seen = ctl(&["calicoctl", "snapshot", "status", "/x/bad.snapshot"], "");
     assert_eq!(seen, super::seen(1, "", "/x/bad.snapshot: its hash does not match\n"));
     let line =
@@ -301,7 +301,6 @@ fn a_kubeconfig_names_every_server_and_ctl_reads_it_back() {
     lab.answers("POST /cluster/credentials", 201, answer);
     let expected = "\
 apiVersion: v1
-kind: Config
 clusters:
 - cluster:
     certificate-authority-data: Q0E=
@@ -321,6 +320,7 @@ contexts:
     user: grafana
   name: appliance
 current-context: appliance
+kind: Config
 users:
 - name: grafana
   user:
