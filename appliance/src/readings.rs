@@ -69,7 +69,11 @@ fn consensus(raft: &Raft) -> Vec<Reading> {
 fn members(status: &Status, tick: Duration) -> Vec<Reading> {
     let count = |list: &[u64]| number(list.len() as u64);
     let mut readings = vec![
-        gauge("raft_has_quorum", "1 while the cluster can write, as far as is known here", flag(status.has_quorum())),
+        gauge(
+            "raft_has_quorum",
+            "1 while the cluster can write, as far as is known here",
+            flag(status.has_quorum()),
+        ),
         gauge("raft_members", "Members that vote or follow", count(&status.voters) + count(&status.learners)),
         gauge("raft_voters", "Members that vote", count(&status.voters)),
         gauge("raft_removed", "1 once the cluster has removed this member", flag(status.removed)),
@@ -167,7 +171,8 @@ mod tests {
     fn a_member_that_was_never_heard_of_has_no_last_contact() {
         let heard = PeerStatus { heard_ticks: 5, ..PeerStatus::default() };
         let never = PeerStatus { heard_ticks: u32::MAX, ..PeerStatus::default() };
-        let status = Status { voters: vec![1, 2, 3], peers: [(2, heard), (3, never)].into(), ..Status::default() };
+        let status =
+            Status { voters: vec![1, 2, 3], peers: [(2, heard), (3, never)].into(), ..Status::default() };
         let readings = members(&status, Duration::from_millis(100));
         let contacts: Vec<_> = readings
             .iter()

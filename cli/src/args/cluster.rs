@@ -174,6 +174,9 @@ pub(crate) struct SnapshotSave {
     /// Replace the file if it is there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Take the node's own copy, which may be behind; works without a quorum
+    #[arg(long)]
+    pub(crate) stale: bool,
 }
 
 /// `snapshot status`.

@@ -10,6 +10,7 @@ mod join;
 mod members;
 mod rescue;
 pub(crate) mod route;
+mod snapshot;
 mod status;
 mod tokens;
 mod ttl;
@@ -58,7 +59,7 @@ where
         ClusterTarget::TransferLeadership => members::transfer(api, call, &body).await,
         ClusterTarget::Recover => rescue::recover(api, call, &body),
         ClusterTarget::Reseed => rescue::reseed(api, call),
-        ClusterTarget::Snapshot => Err(refusal(501, None, "this version does not do this yet")),
+        ClusterTarget::Snapshot => snapshot::get(api, call).await,
     }
 }
 

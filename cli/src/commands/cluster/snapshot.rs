@@ -9,6 +9,7 @@ use super::save::Draft;
 use super::{cell, refused, render};
 use crate::Verdict;
 use crate::offline::RestoreArgs;
+use crate::target::with_query;
 use crate::world::{Failure, World};
 
 pub(crate) async fn run(verb: Snapshot, world: &mut World) -> Result<Verdict, Failure> {
@@ -20,16 +21,16 @@ pub(crate) async fn run(verb: Snapshot, world: &mut World) -> Result<Verdict, Fa
 }
 
 async fn save(args: &SnapshotSave, world: &mut World) -> Result<Verdict, Failure> {
-    const PATH: &str = "/cluster/snapshot";
+    let path = with_query("/cluster/snapshot", &[("resourceVersion", args.stale.then_some("0"))]);
     let client = world.client()?;
     if args.file == Path::new("-") {
-        let saved = client.download(PATH, &mut std::io::stdout().lock()).await.map_err(refused)?;
+        let saved = client.download(&path, &mut std::io::stdout().lock()).await.map_err(refused)?;
         // Standard output is the snapshot.
         world.console.err(&format!("revision {}, {} bytes, checked\n", saved.revision, saved.bytes));
         return Ok(Verdict::Done);
     }
     let mut draft = Draft::create(&args.file, args.force)?;
-    let saved = client.download(PATH, &mut draft).await.map_err(refused)?;
+    let saved = client.download(&path, &mut draft).await.map_err(refused)?;
     draft.publish()?;
     let (file, revision, bytes) = (args.file.display(), saved.revision, saved.bytes);
     world.console.out(&format!("Saved {file}: revision {revision}, {bytes} bytes, checked.\n"));
