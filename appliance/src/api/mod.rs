@@ -7,6 +7,7 @@
 //!     │
 //!     ▼
 //!  request  ◇  method, path, query → Target          404, 405
+//!  authenticate  a bearer token, if the door does not know them
 //!  caller   ◇  who, and may they → Verb × Scope      401, 403   (nobody learns what exists before that)
 //!     │
 //!     ├── probe, metrics ─────────► health           the only paths that anyone may ask
@@ -59,6 +60,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod admission;
+mod authenticate;
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod caller;
@@ -101,6 +103,7 @@ use appliance_storage::Reader;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use hyper::body::Body;
+use time::OffsetDateTime;
 
 use self::body::ApiBody;
 use self::call::Call;
@@ -167,6 +170,8 @@ impl Api {
         let started = Instant::now();
         let _under_way = self.options.load.request();
         let (head, body) = request.into_parts();
+        let reader = self.registry.reader();
+        let caller = authenticate::authenticate(reader, caller, &head.headers, OffsetDateTime::now_utc());
         let call = Call::new(&caller, &head);
         let target = request::parse(&head.method, head.uri.path(), call.query);
         let mut body = pin!(body);

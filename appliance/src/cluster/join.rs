@@ -185,7 +185,7 @@ impl Reception {
         request: &JoinRequest,
         now: OffsetDateTime,
     ) -> Result<JoinAnswer, JoinRefusal> {
-        let (certificate, bundle) = self.issue(records, request, now).await?;
+        let Issued { certificate, bundle, unchanged } = self.issue(records, request, now).await?;
         let issued = Certificate::from_pem(&certificate)?;
         let candidate = MemberRecord {
             id: request.member,
@@ -203,7 +203,7 @@ impl Reception {
             leaving: false,
             other: Other::new(),
         };
-        self.record(records, caller, request, &candidate, now).await?;
+        self.record(records, caller, request, &candidate, &unchanged, now).await?;
         add(records, request).await?;
         let members = records.local_list::<MemberRecord>(MEMBERS)?;
         tracing::info!("node {} at {} is member {}", request.name, caller.address, request.member);
@@ -222,7 +222,7 @@ impl Reception {
         records: &Records,
         request: &JoinRequest,
         now: OffsetDateTime,
-    ) -> Result<(String, String), JoinRefusal> {
+    ) -> Result<Issued, JoinRefusal> {
         let standing = records.get::<CaRecord>(&records::ca_key(), Look::Latest).await?;
         let standing = standing.ok_or(JoinRefusal::NoAuthority)?;
         let authorities = Authorities::open(&standing.value, standing.revision, self.keyring.seal())?;
@@ -230,7 +230,7 @@ impl Reception {
         let who = Who::new(number, request.member.0, &request.name, &hosts(request)?);
         let certificate =
             authorities.current.issue_for_request(&who.profile(), &request.csr, NODE_LIFETIME, now)?;
-        Ok((certificate, authorities.bundle.concat()))
+        Ok(Issued { certificate, bundle: authorities.bundle.concat(), unchanged: standing.unchanged() })
     }
 
     /// Makes the member one in the records, unless it is one.
@@ -240,13 +240,15 @@ impl Reception {
         caller: &Caller,
         request: &JoinRequest,
         candidate: &MemberRecord,
+        authority: &Compare,
         now: OffsetDateTime,
     ) -> Result<(), JoinRefusal> {
         for _ in 0..ATTEMPTS {
             records.settle(Look::Latest).await?;
-            let Some(admission) = look(records, caller, request, candidate, now).await? else {
+            let Some(mut admission) = look(records, caller, request, candidate, now).await? else {
                 return Ok(());
             };
+            admission.compare.push(authority.clone());
             let author = Author {
                 name: format!("system:node:{}", request.name),
                 ..caller.author("joins the cluster", now)
@@ -257,6 +259,15 @@ impl Reception {
         }
         Err(JoinRefusal::Contended)
     }
+}
+
+/// What a joiner is given of the authority.
+struct Issued {
+    certificate: String,
+    bundle: String,
+    /// That the authority is still the one that issued it: a join that overlaps a step of a rotation is begun again, for
+    /// nobody may become a member with less trust than the others have waited for.
+    unchanged: Compare,
 }
 
 /// What makes a node a member.

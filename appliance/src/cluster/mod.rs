@@ -18,6 +18,8 @@ mod join_protocol;
 mod join_trust;
 mod key_files;
 pub(crate) mod keyring;
+#[cfg(test)]
+mod keyring_tests;
 pub(crate) mod keys;
 pub(crate) mod member;
 pub(crate) mod membership;

@@ -12,6 +12,8 @@ mod rescue;
 pub(crate) mod route;
 mod snapshot;
 mod status;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod ttl;
 
@@ -77,6 +79,10 @@ pub(super) fn success(message: &str) -> Status {
 /// The request in a body; an empty one asks for every default.
 pub(super) fn decode<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body };
+    // An array would be taken for the fields in their order, which nobody means.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(Status::bad_request("the body can not be understood: it is no object").into());
+    }
     serde_json::from_slice(text)
         .map_err(|error| Status::bad_request(format!("the body can not be understood: {error}")).into())
 }
