@@ -182,6 +182,14 @@ fn database(node: &Node) -> PathBuf {
     store.join(current.trim_end())
 }
 
+/// The number that raft knows a node by.
+fn member_id(node: &Node) -> u64 {
+    let identity = fs::read_to_string(node.data_dir().join("identity.json")).expect("read the identity");
+    let identity: Value = serde_json::from_str(&identity).expect("JSON");
+    let id = identity["memberId"].as_str().unwrap_or_else(|| panic!("no memberId in {identity}"));
+    u64::from_str_radix(id, 16).expect("hexadecimal digits")
+}
+
 /// Makes a stopped node's log as one of a long life: states were exported, and the log is cut behind them.
 fn grow_old(node: &Node) {
     let store = Store::open(&node.data_dir().join("store"), StoreOptions::default()).expect("open the store");
@@ -189,7 +197,7 @@ fn grow_old(node: &Node) {
         checkpoint_entries: 20,
         retained_entries: 5,
         wal_file_bytes: 64 * 1024,
-        ..Config::new(1, node.data_dir())
+        ..Config::new(member_id(node), node.data_dir())
     };
     let raft =
         appliance_consensus::start(config, store, Origin::Founder, Box::new(drop)).expect("start raft");
@@ -365,7 +373,7 @@ fn somebody_elses_data_and_a_newer_format_are_refused_in_clear_words() {
     mine.stop();
     theirs.stop();
     let (path, other, aside) = (mine.data_dir(), theirs.data_dir(), mine.data_dir().join("aside"));
-    for (part, words) in [("store", "belongs to cluster"), ("wal", "the log of another cluster")] {
+    for (part, words) in [("store", "belongs to cluster"), ("wal", "holds the log of member")] {
         fs::rename(path.join(part), &aside).expect("take ours away");
         fs::rename(other.join(part), path.join(part)).expect("put theirs there");
         let said = refuses(&mut mine);
@@ -374,11 +382,11 @@ fn somebody_elses_data_and_a_newer_format_are_refused_in_clear_words() {
         fs::rename(&aside, path.join(part)).expect("put ours back");
     }
     let identity = fs::read_to_string(path.join("identity.json")).expect("read the identity");
-    let newer = identity.replace("\"format\": 1", "\"format\": 2");
+    let newer = identity.replace("\"format\": 2", "\"format\": 3");
     assert_ne!(newer, identity);
     fs::write(path.join("identity.json"), newer).expect("write a newer one");
     let said = refuses(&mut mine);
-    assert!(said.contains("has format 2, this version knows 1"), "{said}");
+    assert!(said.contains("has format 3, this version knows 2"), "{said}");
     fs::write(path.join("identity.json"), identity).expect("put it back");
     mine.run();
     all_there(&Api::new(mine.socket()), &sets);

@@ -126,7 +126,9 @@ impl Cluster {
     pub fn add_host(&mut self) -> usize {
         let number = self.nodes.len();
         let host = self.network.host(port(number));
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let address = host.ipv4.to_string();
+        let mut arguments = vec!["--advertise-address", &address];
+        arguments.extend(self.arguments.iter().map(String::as_str));
         self.nodes.push(Node::prepare(&host, &format!("h{}", number + 1), &arguments));
         self.hosts.push(host);
         number
