@@ -258,11 +258,19 @@ impl Cluster {
     ///
     /// # Panics
     /// When they do not.
-    pub fn wait_role(&self, number: usize, role: &str) {
+    pub fn wait_role(&mut self, number: usize, role: &str) {
         let observer = self.running().into_iter().find(|other| *other != number).unwrap_or(number);
-        let ask = || self.member_seen_by(observer, number);
-        let is = |member: &Option<Value>| member.as_ref().is_some_and(|member| member["role"] == role);
-        let _ = self.eventually(&format!("{} to be a {role}", name(number)), ask, is);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.nodes[number].must_run();
+            let seen = self.member_seen_by(observer, number);
+            if seen.as_ref().is_some_and(|member| member["role"] == role) {
+                return;
+            }
+            let name = name(number);
+            assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {name} to be a {role}, but {seen:#?}");
+            thread::sleep(PAUSE);
+        }
     }
 
     /// The numbers of the nodes whose process runs.

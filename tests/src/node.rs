@@ -93,8 +93,7 @@ impl Node {
         eventually(
             "the node to serve",
             || {
-                let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
-                assert!(ended.is_none(), "appliance run ended with {ended:?}:\n{}", self.log());
+                self.must_run();
                 self.ctl(&["get", "nodes"])
             },
             |printed| printed.code == 0,
@@ -171,6 +170,15 @@ impl Node {
         let status = eventually("the node to end by itself", ended, Option::is_some);
         self.process = None;
         status.expect("an exit status")
+    }
+
+    /// Demands that the process still runs, if it was started.
+    ///
+    /// # Panics
+    /// When it has ended by itself; its log is printed.
+    pub fn must_run(&mut self) {
+        let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+        assert!(ended.is_none(), "appliance run of {} ended with {ended:?}", self.name);
     }
 
     /// The process id of the running node.
