@@ -268,7 +268,10 @@ impl Cluster {
                 return;
             }
             let name = name(number);
-            assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {name} to be a {role}, but {seen:#?}");
+            assert!(
+                Instant::now() < deadline,
+                "waited {PATIENCE:?} for {name} to be a {role}, but {seen:#?}"
+            );
             thread::sleep(PAUSE);
         }
     }
