@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    life::Input,
     network::Weather,
     oracle::Question,
     plan::Plant,
@@ -45,7 +46,11 @@ impl World<'_> {
         let alive = self.alive();
         let leader = self.leader().filter(|_| self.dice.percent(50));
         let Some(victim) = leader.or_else(|| self.dice.pick(&alive)) else { return Ok(()) };
-        match self.dice.below(100) {
+        if self.dice.percent(self.plan.churn) {
+            self.change_members(victim);
+            return Ok(());
+        }
+        match self.dice.below(90) {
             0..=24 => self.cut_soon(victim),
             25..=34 => {
                 self.note(|| format!("fault: power of {victim} is cut"));
@@ -72,7 +77,7 @@ impl World<'_> {
             }
             79..=84 => self.change_clock(victim),
             85..=86 => self.lose_disk(victim)?,
-            _ => self.change_members(victim),
+            _ => self.stop(victim),
         }
         Ok(())
     }
@@ -83,6 +88,12 @@ impl World<'_> {
         if let Some(life) = &self.members[&victim].life {
             life.disk.cut_in(steps);
         }
+    }
+
+    /// Somebody stops a member the way it wants to be stopped; it comes back like any other.
+    fn stop(&mut self, victim: u64) {
+        self.note(|| format!("{victim} is asked to stop"));
+        self.arrive(victim, Input::Stop);
     }
 
     fn pause(&mut self, victim: u64) {
@@ -112,7 +123,10 @@ impl World<'_> {
         let learner = someone(members.learners.iter().copied().collect());
         // An id that was a member's is never used again.
         let ever = self.oracle.ever();
-        let fresh: Vec<u64> = self.members.keys().copied().filter(|id| !ever.contains(id)).collect();
+        let mut fresh: Vec<u64> = self.members.keys().copied().filter(|id| !ever.contains(id)).collect();
+        if fresh.is_empty() && (self.members.len() as u64) < MEMBERS_MAX {
+            fresh.push(self.add_machine());
+        }
         let new = self.dice.pick(&fresh).unwrap_or(any);
         let question = match self.dice.below(10) {
             0..=2 => Question::Change(MemberChange::AddLearner(new)),
@@ -142,9 +156,14 @@ impl World<'_> {
             member.lost = true;
         }
         self.tally.losses += 1;
+        self.add_machine();
+        Ok(())
+    }
+
+    fn add_machine(&mut self) -> u64 {
         let next = self.members.len() as u64 + 1;
         self.add_member(next, false);
-        Ok(())
+        next
     }
 
     /// No more faults. Everyone comes back, agrees, answers, and serves.

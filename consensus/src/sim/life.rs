@@ -34,6 +34,7 @@ pub(crate) enum Input {
     Transfer { op: usize, to: Option<u64> },
     SnapshotSent { member: u64, ok: bool },
     Unreachable { member: u64 },
+    Stop,
 }
 
 impl Input {
@@ -92,6 +93,8 @@ pub(crate) struct Life {
     export: Option<Export>,
     dir: PathBuf,
     received: u64,
+    /// Ticks that are left to hand leadership over in, once it was asked to stop.
+    stopping: Option<u32>,
     /// The last entry that the oracle has seen committed here.
     pub(crate) seen: u64,
 }
@@ -131,7 +134,7 @@ impl Life {
         let mut replica = Replica::start(&start.config, ledger, start.founders, start.incarnation, send)
             .map_err(|error| error.to_string())?;
         replica.settle().map_err(|error| error.to_string())?;
-        Ok(Life { replica, disk, clients, sent, export: None, dir, received: 0, seen: 0 })
+        Ok(Life { replica, disk, clients, sent, export: None, dir, received: 0, stopping: None, seen: 0 })
     }
 
     /// One turn of the driver's loop.
@@ -152,8 +155,22 @@ impl Life {
         if self.export.is_none() {
             self.export = self.replica.checkpoint();
         }
+        self.stop_if_asked(tick);
         lock(&self.clients).hear();
         Ok(())
+    }
+
+    /// Leaves as the driver does: hands over while there is time, answers everyone, makes the state durable.
+    fn stop_if_asked(&mut self, tick: bool) {
+        let Some(ticks_left) = &mut self.stopping else { return };
+        *ticks_left = ticks_left.saturating_sub(u32::from(tick));
+        if *ticks_left > 0 && self.replica.hand_over() {
+            return;
+        }
+        self.replica.abandon();
+        self.replica.machine.checkpoint();
+        lock(&self.clients).hear();
+        self.disk.cut();
     }
 
     /// The export thread has ended, if one ran.
@@ -210,6 +227,9 @@ impl Life {
             }
             Input::SnapshotSent { member, ok } => self.replica.snapshot_sent(member, ok),
             Input::Unreachable { member } => self.replica.unreachable(member),
+            Input::Stop => {
+                self.stopping.get_or_insert(self.replica.election_ticks);
+            }
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     /// Milliseconds between two faults, and between two questions, on average.
     pub(crate) fault_pause: u64,
     pub(crate) client_pause: u64,
+    /// Percent of faults that are an operator's wish for other members or another leader.
+    pub(crate) churn: u64,
     pub(crate) weather: Weather,
     pub(crate) sync_time: u64,
     pub(crate) down_time: u64,
@@ -77,6 +79,7 @@ impl Plan {
             faults_end: dice.between(4_000, 12_000),
             fault_pause: dice.pick(&[100, 300, 800]).unwrap_or(300),
             client_pause: dice.pick(&[10, 30, 100]).unwrap_or(30),
+            churn: dice.pick(&[0, 10, 50]).unwrap_or(10),
             weather: Weather::draw(&mut dice),
             sync_time: dice.pick(&[0, 0, 1, 5, 30]).unwrap_or(0),
             down_time: dice.pick(&[50, 500, 3_000]).unwrap_or(500),
