@@ -138,6 +138,23 @@ impl Oracle {
             (Question::Transfer(_), Answer::Leads(leader))
                 if *leader != member && !self.leaders.values().any(|id| id == leader) =>
             {
+                Err(format!("member {member} says that {leader} leads, and it never did"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn written(&mut self, number: u64, index: u64, floor: u64) -> Verdict {
+        self.acknowledged.insert(number, index);
+        self.floor = self.floor.max(index);
+        if index <= floor {
+            return Err(format!(
+                "command {number} was written at entry {index}, before entry {floor}, which was known when it began"
+            ));
+        }
+        match self.journal.index_of(number) {
+            Some(applied) if applied == index => Ok(()),
+            applied => {
                 Err(format!("command {number} was acknowledged at entry {index}, applied at {applied:?}"))
             }
         }
