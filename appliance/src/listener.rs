@@ -251,16 +251,17 @@ async fn serve_tls(
         Ok(Err(error)) => return tracing::debug!("no TLS with {peer}: {error}"),
         Err(_) => return tracing::debug!("no TLS with {peer} within {HANDSHAKE_TIMEOUT:?}"),
     };
-    let identity = tls::identity(stream.get_ref().1.peer_certificates());
+    let certificates = stream.get_ref().1.peer_certificates();
+    let (identity, member) = (tls::identity(certificates), tls::member(certificates));
     let address = peer.ip().to_canonical().to_string();
-    connection::serve(stream, Caller { identity, address }, api, shutdown).await;
+    connection::serve(stream, Caller { identity, address, member }, api, shutdown).await;
 }
 
 /// Who is at the other end of a Unix socket, by the kernel's word: root, or whoever runs the node and so owns its data
 /// directory. Nobody else gets past the socket's mode; if somebody does, the API knows nothing of them.
 fn local_caller(stream: &UnixStream) -> Caller {
     let Ok(peer) = stream.peer_cred() else {
-        return Caller { identity: Identity::Anonymous, address: "unix".to_owned() };
+        return Caller { identity: Identity::Anonymous, address: "unix".to_owned(), member: None };
     };
     let address = format!("unix:{}", peer.uid());
     let ours = rustix::process::geteuid().as_raw();
@@ -269,7 +270,7 @@ fn local_caller(stream: &UnixStream) -> Caller {
         uid if uid == ours => Identity::User { name: format!("uid:{uid}"), role: Role::Admin },
         _ => Identity::Anonymous,
     };
-    Caller { identity, address }
+    Caller { identity, address, member: None }
 }
 
 async fn accepted_or_pause<T>(accepted: io::Result<T>) -> Option<T> {

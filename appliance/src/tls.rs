@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::api::caller::{Identity, Role};
+use crate::cluster::certificate::Certificate;
 use crate::cluster::keys::Keys;
 
 /// HTTP/2 lets a client with many watches keep one connection; kubectl and curl are as happy with HTTP/1.1.
@@ -110,6 +111,12 @@ pub(crate) fn identity(certificates: Option<&[CertificateDer<'_>]>) -> Identity 
         (Some(name), Some(role)) => Identity::User { name: name.to_owned(), role },
         _ => Identity::Anonymous,
     }
+}
+
+/// The member that a verified certificate names by its URI, if it is a member's.
+pub(crate) fn member(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
+    let certificate = Certificate::from_der(certificates?.first()?).ok()?;
+    certificate.uris.into_iter().next()
 }
 
 /// A node's certificate carries its name as Kubernetes writes it: `system:node:<name>`.

@@ -49,6 +49,8 @@ pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// An address, or `unix:<uid>`; kept with every revision the caller makes.
     pub(crate) address: String,
+    /// The URI of the member whose certificate this is, if it is a member's.
+    pub(crate) member: Option<String>,
 }
 
 impl Caller {
@@ -170,6 +172,7 @@ mod tests {
         let caller = Caller {
             identity: Identity::User { name: "eve".into(), role: Role::Viewer },
             address: "192.0.2.1".into(),
+            member: None,
         };
         let scope = Scope { kind: Kind::Tier, namespace: None, name: Some("x".into()) };
         assert_eq!(

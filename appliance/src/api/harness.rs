@@ -162,7 +162,7 @@ impl Harness {
             load,
             shutdown: trigger,
             cluster,
-            caller: Caller { identity, address: "unix:0".to_owned() },
+            caller: Caller { identity, address: "unix:0".to_owned(), member: None },
             _dir: Arc::new(dir),
         };
         harness.bootstrap().await;
@@ -207,7 +207,7 @@ impl Harness {
             load: self.load.clone(),
             shutdown: shutdown::channel().0,
             cluster: self.cluster.clone(),
-            caller: Caller { identity, address: "192.0.2.1".to_owned() },
+            caller: Caller { identity, address: "192.0.2.1".to_owned(), member: None },
             _dir: self._dir.clone(),
         }
     }

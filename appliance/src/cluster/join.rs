@@ -6,7 +6,8 @@
 //! 2. May it? A join token, or the certificate of the member that it was.
 //! 3. Its certificate is issued, in memory: a request that is no good must not use up a token.
 //! 4. **One transaction** records the member, takes its name, and counts the use of the token, on the condition that
-//!    nobody took the name or the id, and nobody used the token meanwhile. Two joins at once meet here.
+//!    nobody took the name or the id, nobody used the token, and no other authority issues certificates meanwhile. Two
+//!    joins at once meet here.
 //! 5. Raft adds it as a learner.
 //! 6. It is answered.
 //!
@@ -20,6 +21,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use appliance_consensus::transport::member_uri;
 use appliance_consensus::{ChangeError, MemberChange};
 use appliance_resources::Reason;
 use appliance_storage::{Author, Compare, Op};
@@ -27,15 +29,13 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::ca::{Authorities, CaError};
-use super::certificate::{Certificate, NotACertificate};
+use super::certificate::Certificate;
+use super::issuer::{IssuedNode, Issuer, IssuerError};
 use super::join_protocol::{ADDRESSES_MAX, CLOCK_TOLERANCE_MS, Envelope, JoinAnswer, JoinRequest};
 use super::keyring::Keyring;
-use super::keys::{NODE_LIFETIME, Who};
+use super::keys::Who;
 use super::peers::Peer;
-use super::records::{
-    self, CaRecord, MEMBERS, MemberId, MemberRecord, Other, PROTOCOL, RemovedRecord, TokenRecord,
-};
+use super::records::{self, MEMBERS, MemberId, MemberRecord, Other, PROTOCOL, RemovedRecord, TokenRecord};
 use super::registry::{self, Committed, Look, Records, RecordsError, Standing};
 use super::token::{JoinToken, TokenRefusal};
 use crate::api::caller::{Caller, Identity, Role};
@@ -85,41 +85,19 @@ pub(crate) enum JoinRefusal {
     Crowded,
     #[error("others keep changing what this join depends on")]
     Contended,
-    #[error("the cluster has no certificate authority yet")]
-    NoAuthority,
     #[error(transparent)]
     Records(#[from] RecordsError),
     #[error("{0}")]
     Change(#[from] ChangeError),
     #[error("its certificate can not be issued: {0}")]
-    Issue(String),
-}
-
-impl From<CaError> for JoinRefusal {
-    fn from(error: CaError) -> JoinRefusal {
-        JoinRefusal::Issue(error.to_string())
-    }
-}
-
-impl From<NotACertificate> for JoinRefusal {
-    fn from(error: NotACertificate) -> JoinRefusal {
-        JoinRefusal::Issue(error.to_string())
-    }
-}
-
-impl From<IssueError> for JoinRefusal {
-    fn from(error: IssueError) -> JoinRefusal {
-        match error {
-            IssueError::Request { .. } => JoinRefusal::Malformed(error.to_string()),
-            IssueError::Failed { .. } => JoinRefusal::Issue(error.to_string()),
-        }
-    }
+    Issue(#[from] IssuerError),
 }
 
 impl From<JoinRefusal> for Refusal {
     fn from(refusal: JoinRefusal) -> Refusal {
         let (code, reason) = match &refusal {
-            JoinRefusal::Malformed(_) => (400, Reason::BadRequest),
+            JoinRefusal::Malformed(_)
+            | JoinRefusal::Issue(IssuerError::Issue(IssueError::Request { .. })) => (400, Reason::BadRequest),
             JoinRefusal::Protocol { .. } => (426, Reason::BadRequest),
             JoinRefusal::Clock { .. } => (412, Reason::BadRequest),
             JoinRefusal::Token(TokenRefusal::UsedUp { .. }) | JoinRefusal::NotThatMember { .. } => {
@@ -130,11 +108,13 @@ impl From<JoinRefusal> for Refusal {
                 (409, Reason::Conflict)
             }
             JoinRefusal::Change(ChangeError::Refused { .. }) => (409, Reason::Conflict),
-            JoinRefusal::Crowded | JoinRefusal::Contended | JoinRefusal::NoAuthority => {
+            JoinRefusal::Crowded | JoinRefusal::Contended | JoinRefusal::Issue(IssuerError::NoAuthority) => {
                 (503, Reason::ServiceUnavailable)
             }
             JoinRefusal::Change(_) => (503, Reason::ServiceUnavailable),
-            JoinRefusal::Records(RecordsError::NoQuorum | RecordsError::Busy | RecordsError::InDoubt) => {
+            JoinRefusal::Records(error) | JoinRefusal::Issue(IssuerError::Records(error))
+                if matches!(error, RecordsError::NoQuorum | RecordsError::Busy | RecordsError::InDoubt) =>
+            {
                 // In doubt or not: the same request sent again completes it.
                 (503, Reason::ServiceUnavailable)
             }
@@ -185,89 +165,73 @@ impl Reception {
         request: &JoinRequest,
         now: OffsetDateTime,
     ) -> Result<JoinAnswer, JoinRefusal> {
-        let Issued { certificate, bundle, unchanged } = self.issue(records, request, now).await?;
-        let issued = Certificate::from_pem(&certificate)?;
-        let candidate = MemberRecord {
-            id: request.member,
-            name: request.name.clone(),
-            peer: request.peer.clone(),
-            api: request.api.clone(),
-            key: issued.key_hash,
-            version: request.version.clone(),
-            protocol: request.protocol,
-            joined: records::whole_seconds(now),
-            certificate_expires: Some(records::whole_seconds(issued.not_after)),
-            trusts: String::new(),
-            issuer: String::new(),
-            held: false,
-            leaving: false,
-            other: Other::new(),
-        };
-        self.record(records, caller, request, &candidate, &unchanged, now).await?;
+        let number = identity::cluster_number(&self.cluster).unwrap_or_default();
+        let who = Who::new(number, request.member.0, &request.name, &hosts(request)?);
+        let issuer = Issuer::new(records.clone(), self.keyring.clone());
+        let issued =
+            self.record(records, caller, request, now, || issuer.issue_node(&request.csr, &who, now));
+        let issued = issued.await?;
         add(records, request).await?;
         let members = records.local_list::<MemberRecord>(MEMBERS)?;
         tracing::info!("node {} at {} is member {}", request.name, caller.address, request.member);
         Ok(JoinAnswer {
             cluster: self.cluster.clone(),
-            ca_bundle: bundle,
-            certificate,
+            ca_bundle: issued.bundle,
+            certificate: issued.certificate,
             seal_key: self.keyring.seal().to_base64(),
             members: members.iter().map(|member| Peer::from(&member.value)).collect(),
         })
     }
 
-    /// The certificate and every authority to trust.
-    async fn issue(
-        &self,
-        records: &Records,
-        request: &JoinRequest,
-        now: OffsetDateTime,
-    ) -> Result<Issued, JoinRefusal> {
-        let standing = records.get::<CaRecord>(&records::ca_key(), Look::Latest).await?;
-        let standing = standing.ok_or(JoinRefusal::NoAuthority)?;
-        let authorities = Authorities::open(&standing.value, standing.revision, self.keyring.seal())?;
-        let number = identity::cluster_number(&self.cluster).unwrap_or_default();
-        let who = Who::new(number, request.member.0, &request.name, &hosts(request)?);
-        let certificate =
-            authorities.current.issue_for_request(&who.profile(), &request.csr, NODE_LIFETIME, now)?;
-        Ok(Issued { certificate, bundle: authorities.bundle.concat(), unchanged: standing.unchanged() })
-    }
-
-    /// Makes the member one in the records, unless it is one.
-    async fn record(
+    /// Makes the member one in the records, unless it is one; its certificate is issued before, so that a request that
+    /// is no good uses up no token.
+    async fn record<F>(
         &self,
         records: &Records,
         caller: &Caller,
         request: &JoinRequest,
-        candidate: &MemberRecord,
-        authority: &Compare,
         now: OffsetDateTime,
-    ) -> Result<(), JoinRefusal> {
+        issue: impl Fn() -> F,
+    ) -> Result<IssuedNode, JoinRefusal>
+    where
+        F: Future<Output = Result<IssuedNode, IssuerError>>,
+    {
         for _ in 0..ATTEMPTS {
             records.settle(Look::Latest).await?;
-            let Some(mut admission) = look(records, caller, request, candidate, now).await? else {
-                return Ok(());
-            };
-            admission.compare.push(authority.clone());
-            let author = Author {
-                name: format!("system:node:{}", request.name),
-                ..caller.author("joins the cluster", now)
-            };
+            let issued = issue().await?;
+            let candidate = candidate(request, &issued.read, now);
+            let found = look(records, caller, &self.cluster, request, &candidate, now).await?;
+            let Some(mut admission) = found else { return Ok(issued) };
+            admission.compare.push(issued.compare.clone());
+            let name = format!("system:node:{}", request.name);
+            let author = Author { name, ..caller.author("joins the cluster", now) };
             if let Committed::Done(_) = records.txn(author, admission.compare, admission.then).await? {
-                return Ok(());
+                return Ok(issued);
             }
         }
         Err(JoinRefusal::Contended)
     }
 }
 
-/// What a joiner is given of the authority.
-struct Issued {
-    certificate: String,
-    bundle: String,
-    /// That the authority is still the one that issued it: a join that overlaps a step of a rotation is begun again, for
-    /// nobody may become a member with less trust than the others have waited for.
-    unchanged: Compare,
+/// The member that the node would be.
+fn candidate(request: &JoinRequest, certificate: &Certificate, now: OffsetDateTime) -> MemberRecord {
+    MemberRecord {
+        id: request.member,
+        name: request.name.clone(),
+        peer: request.peer.clone(),
+        api: request.api.clone(),
+        key: certificate.key_hash.clone(),
+        version: request.version.clone(),
+        protocol: request.protocol,
+        joined: records::whole_seconds(now),
+        certificate_expires: Some(records::whole_seconds(certificate.not_after)),
+        // It says for itself what it trusts, once it does; a rotation waits for that.
+        trusts: String::new(),
+        issuer: String::new(),
+        held: false,
+        leaving: false,
+        other: Other::new(),
+    }
 }
 
 /// What makes a node a member.
@@ -280,6 +244,7 @@ struct Admission {
 async fn look(
     records: &Records,
     caller: &Caller,
+    cluster: &str,
     request: &JoinRequest,
     candidate: &MemberRecord,
     now: OffsetDateTime,
@@ -296,7 +261,7 @@ async fn look(
     {
         return Err(JoinRefusal::IdTaken(id));
     }
-    let right = right(records, caller, request, member.is_some(), now).await?;
+    let right = right(records, caller, cluster, request, member.is_some(), now).await?;
     if member.is_some() {
         return Ok(None);
     }
@@ -339,7 +304,7 @@ async fn look(
 
 /// What entitles a node to join.
 enum Right {
-    Token(Standing<TokenRecord>),
+    Token(Box<Standing<TokenRecord>>),
     /// It was this member.
     Member(MemberId),
 }
@@ -347,13 +312,17 @@ enum Right {
 async fn right(
     records: &Records,
     caller: &Caller,
+    cluster: &str,
     request: &JoinRequest,
     is_member: bool,
     now: OffsetDateTime,
 ) -> Result<Right, JoinRefusal> {
     if let Some(old) = request.replaces {
-        let holder = matches!(&caller.identity, Identity::User { role: Role::Node(name), .. } if *name == request.name);
-        return if holder { Ok(Right::Member(old)) } else { Err(JoinRefusal::NotThatMember { old }) };
+        return if speaks_for(caller, cluster, request, old) {
+            Ok(Right::Member(old))
+        } else {
+            Err(JoinRefusal::NotThatMember { old })
+        };
     }
     let text = request.token.as_deref().unwrap_or_default();
     let token: JoinToken = text.parse().map_err(|_| TokenRefusal::Wrong)?;
@@ -364,7 +333,17 @@ async fn right(
         Err(TokenRefusal::Expired { .. } | TokenRefusal::UsedUp { .. }) if is_member => {}
         checked => checked?,
     }
-    Ok(Right::Token(standing))
+    Ok(Right::Token(Box::new(standing)))
+}
+
+/// Whether the caller showed the certificate of the member that begins again; or, at a repeated attempt, the one that
+/// the first was answered with.
+fn speaks_for(caller: &Caller, cluster: &str, request: &JoinRequest, old: MemberId) -> bool {
+    let named =
+        matches!(&caller.identity, Identity::User { role: Role::Node(name), .. } if *name == request.name);
+    let number = identity::cluster_number(cluster).unwrap_or_default();
+    let uris = [old, request.member].map(|id| member_uri(number, id.0));
+    named && caller.member.as_ref().is_some_and(|member| uris.contains(member))
 }
 
 fn used(token: TokenRecord, by: &str) -> TokenRecord {

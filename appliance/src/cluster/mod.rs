@@ -4,8 +4,6 @@
 //! API; what it does is asked for under `/cluster/…`. [`records`] says how each record looks, [`registry`] is the one
 //! way to read and write them, [`peers`] where the other members are.
 
-#![allow(dead_code, reason = "callers arrive in the next changes of this issue")]
-
 pub(crate) mod alarms;
 pub(crate) mod ca;
 pub(crate) mod certificate;
