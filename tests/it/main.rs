@@ -18,6 +18,7 @@ mod cluster_policy;
 mod cluster_reads;
 mod disaster;
 mod durability;
+mod failures;
 mod policy_cases;
 mod policy_endpoints;
 mod policy_interfaces;

@@ -1,0 +1,60 @@
+//! `FAILURES.md` says which test makes which failure happen. It says so truly: every name in it is the name of a test
+//! that is there, and every scenario has a line.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("list a directory") {
+        let path = entry.expect("read a directory entry").path();
+        if path.is_dir() {
+            if !path.ends_with("target") && !path.ends_with(".git") {
+                collect(&path, found);
+            }
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// The names of all functions, and of all golden scripts.
+fn names() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    collect(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"), &mut files);
+    let mut names = BTreeSet::new();
+    for file in files {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => {
+                let text = fs::read_to_string(&file).expect("read a source file");
+                let functions = text.lines().filter_map(|line| line.trim_start().split("fn ").nth(1));
+                names.extend(functions.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+            }
+            Some("txt") => names.extend(file.file_name().map(|name| name.to_string_lossy().into_owned())),
+            _ => {}
+        }
+    }
+    names
+}
+
+#[test]
+fn every_failure_names_tests_that_exist() {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("FAILURES.md")).expect("the page");
+    let names = names();
+    let mut missing: BTreeSet<String> =
+        (1..=50).map(|at| at.to_string()).chain((1..=8).map(|at| format!("T{at}"))).collect();
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [number, _, tests] = cells[..] else { panic!("a line with other cells: {line}") };
+        missing.remove(number);
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(number == "#" || !named.is_empty() || tests.starts_with("Not: "), "{number} names no test");
+        for name in named.into_iter().filter(|name| !name.contains('/')) {
+            assert!(names.contains(name), "{number} names {name}, which does not exist");
+        }
+    }
+    assert!(missing.is_empty(), "these have no line: {missing:?}");
+}
