@@ -124,3 +124,42 @@ impl InputReceiver {
         self.bytes.fetch_sub(input.bytes(), Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::COMMAND_BYTES_MAX;
+
+    fn propose(bytes: usize) -> Input {
+        Input::Propose { command: vec![0; bytes], waiter: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_given_back() {
+        let (sender, receiver) = queue();
+        let fit = INPUT_BYTES_MAX.div_ceil(COMMAND_BYTES_MAX);
+        for _ in 0..fit {
+            assert!(sender.try_send(propose(COMMAND_BYTES_MAX)).is_ok());
+        }
+        assert!(matches!(sender.try_send(propose(1)), Err(Unqueued::Full)));
+        assert!(sender.try_send(Input::Unreachable(2)).is_ok(), "what has no bytes passes");
+
+        while receiver.try_recv().is_some() {}
+        assert_eq!(sender.bytes.load(Ordering::Relaxed), 0);
+        assert!(sender.try_send(propose(1)).is_ok());
+    }
+
+    #[test]
+    fn inputs_are_bounded_and_a_queue_without_its_thread_says_so() {
+        let (sender, receiver) = queue();
+        for _ in 0..INPUTS_MAX {
+            assert!(sender.try_send(Input::Unreachable(2)).is_ok());
+        }
+        assert!(matches!(sender.try_send(propose(9)), Err(Unqueued::Full)));
+        assert_eq!(sender.bytes.load(Ordering::Relaxed), 0, "what was not queued does not count");
+        drop(receiver);
+        assert!(matches!(sender.try_send(propose(9)), Err(Unqueued::Stopped)));
+    }
+}

@@ -111,3 +111,66 @@ pub(crate) fn remove(file: &Path) {
         tracing::warn!(file = %file.display(), %error, "a received snapshot could not be removed");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn body() -> SnapshotBody {
+        Arc::new(|_| Ok(()))
+    }
+
+    fn file(folder: &tempfile::TempDir, name: &str) -> PathBuf {
+        let file = folder.path().join(name);
+        fs::write(&file, "a state").unwrap();
+        file
+    }
+
+    #[test]
+    fn a_state_is_offered_for_a_while_and_only_as_what_it_is() {
+        let mut snapshots = Snapshots::default();
+        let held = body();
+        snapshots.offer(7, held.clone());
+        assert!(snapshots.send(2, 6).is_none(), "another index is another state");
+        assert!(!snapshots.is_sending(2));
+        assert!(snapshots.send(2, 7).is_some());
+
+        assert!((0..OFFER_TICKS).all(|_| !snapshots.tick().offer));
+        assert!(snapshots.tick().offer);
+        assert!(snapshots.send(3, 7).is_none());
+        assert_eq!(Arc::strong_count(&held), 1, "the store is held no longer");
+    }
+
+    #[test]
+    fn a_snapshot_nobody_reports_on_counts_as_lost_once() {
+        let mut snapshots = Snapshots::default();
+        snapshots.offer(7, body());
+        snapshots.send(2, 7);
+        snapshots.send(3, 7);
+        assert!(snapshots.reported(3));
+        assert!(!snapshots.reported(3), "it was over already");
+
+        assert!((0..SENDING_TICKS).all(|_| snapshots.tick().members.is_empty()));
+        assert_eq!(snapshots.tick().members, [2]);
+        assert!(snapshots.reported(2));
+        assert!(snapshots.tick().members.is_empty());
+    }
+
+    #[test]
+    fn received_files_are_taken_by_raft_or_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["taken", "late", "again"].map(|name| file(&folder, name));
+        let mut snapshots = Snapshots::default();
+        snapshots.receive(5, 2, files[1].clone());
+        snapshots.receive(9, 2, files[0].clone());
+        snapshots.receive(5, 2, files[2].clone());
+        assert!(!files[1].exists(), "the same state came twice");
+
+        assert_eq!(snapshots.take_received(9, 2).as_ref(), Some(&files[0]));
+        snapshots.discard_received();
+        assert_eq!(files.map(|file| file.exists()), [true, false, false]);
+        assert!(snapshots.take_received(5, 2).is_none());
+    }
+}
