@@ -12,18 +12,21 @@ use crate::config::MESSAGE_BYTES_MAX;
 
 /// The same messages in the same order for each member, with fewer appends.
 pub(crate) fn joined(messages: Vec<Message>) -> Vec<Message> {
-    let mut joined: Vec<Message> = Vec::with_capacity(messages.len());
+    let mut joined: Vec<(Message, u64)> = Vec::with_capacity(messages.len());
     for mut message in messages {
+        let bytes = u64::from(message.compute_size());
         // Only the newest message to a member can be added to, or they would change places.
-        match joined.iter_mut().rev().find(|before| before.to == message.to) {
-            Some(before) if follows(before, &message) => {
+        match joined.iter_mut().rev().find(|(before, _)| before.to == message.to) {
+            Some((before, size)) if *size + bytes <= MESSAGE_BYTES_MAX && follows(before, &message) => {
+                // Counted along, for sizing what has grown again with each entry would take its square.
+                *size += bytes;
                 before.commit = before.commit.max(message.commit);
                 before.mut_entries().extend(message.take_entries());
             }
-            _ => joined.push(message),
+            _ => joined.push((message, bytes)),
         }
     }
-    joined
+    joined.into_iter().map(|(message, _)| message).collect()
 }
 
 /// Whether a member that took `before` would take exactly `after` next.
@@ -33,10 +36,7 @@ fn follows(before: &Message, after: &Message) -> bool {
         .get_entries()
         .last()
         .map_or((before.index, before.log_term), |entry| (entry.index, entry.term));
-    appends
-        && before.term == after.term
-        && (index, term) == (after.index, after.log_term)
-        && u64::from(before.compute_size()) + u64::from(after.compute_size()) <= MESSAGE_BYTES_MAX
+    appends && before.term == after.term && (index, term) == (after.index, after.log_term)
 }
 
 #[cfg(test)]

@@ -74,6 +74,8 @@ mod beats;
 mod cache;
 mod changes;
 mod checkpoint;
+#[cfg(test)]
+mod cluster;
 mod config;
 #[cfg(test)]
 mod damage;
