@@ -36,6 +36,7 @@ demo: setup-test
 bench: setup-bench
 	cargo build --release --workspace --examples --bins
 	$(ROOT) target/release/bench
+	$(ROOT) target/release/bench_cluster
 
 check:
 	cargo fmt --all --check

@@ -20,6 +20,7 @@ pub struct Node {
     namespace: Arc<Namespace>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
     directory: TempDir,
     process: Option<Child>,
 }
@@ -57,6 +58,7 @@ impl Node {
             namespace: Arc::clone(&host.namespace),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
             directory: tempfile::Builder::new()
                 .prefix("appliance-")
                 .tempdir()
@@ -71,6 +73,11 @@ impl Node {
             self.arguments.drain(place..=place + 1);
         }
         self.arguments.extend([argument.to_owned(), value.to_owned()]);
+    }
+
+    /// Runs the process under another program from its next start on.
+    pub fn set_wrapper(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(ToString::to_string).collect();
     }
 
     /// Gives the process this variable from its next start on.
@@ -122,7 +129,9 @@ impl Node {
     /// The same on another data directory.
     #[must_use]
     pub fn run_command_in(&self, data_dir: &Path) -> Command {
-        let mut command = Command::new(prerequisites::appliance());
+        let mut words = self.wrapper.iter().map(PathBuf::from).chain([prerequisites::appliance()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command.arg("run").arg("--data-dir").arg(data_dir).arg("--run-dir").arg(self.run_dir());
         command.args(["--config", "/dev/null", "--node-name", &self.name]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -135,8 +144,7 @@ impl Node {
     /// When it does not run.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("a running node");
-        process.kill().expect("kill appliance");
-        process.wait().expect("reap appliance");
+        crate::bench::process::kill_tree(&mut process);
     }
 
     /// Asks the process to stop with SIGTERM and waits for it.
@@ -310,8 +318,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
+            crate::bench::process::kill_tree(&mut process);
         }
         if std::thread::panicking() {
             eprintln!("---- log of node {} ----\n{}", self.name, self.log());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
@@ -58,13 +59,29 @@ impl Connection {
     /// # Panics
     /// When the other side does not answer: there is nothing to measure then.
     pub async fn open(address: SocketAddr, name: &'static str, credentials: &Credentials) -> Connection {
-        let stream = TcpStream::connect(address).await.expect("connect");
-        stream.set_nodelay(true).expect("set TCP_NODELAY");
-        let name = ServerName::try_from(name).expect("a server name");
-        let tls = TlsConnector::from(Arc::clone(&credentials.0)).connect(name, stream).await.expect("TLS");
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls)).await.expect("HTTP/2");
+        Connection::try_open(address, name, credentials).await.expect("a connection")
+    }
+
+    /// Connects, if the other side answers.
+    pub async fn try_open(
+        address: SocketAddr,
+        name: &'static str,
+        credentials: &Credentials,
+    ) -> Option<Connection> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let name = ServerName::try_from(name).ok()?;
+        let tls = TlsConnector::from(Arc::clone(&credentials.0)).connect(name, stream).await.ok()?;
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(tls)).await.ok()?;
         tokio::spawn(connection);
-        Connection(sender)
+        Some(Connection(sender))
+    }
+
+    /// Sends one request whose answer goes on; `None` when the connection broke.
+    pub async fn stream(&self, request: Request<Full<Bytes>>) -> Option<Response<Incoming>> {
+        let mut sender = self.0.clone();
+        sender.ready().await.ok()?;
+        sender.send_request(request).await.ok()
     }
 
     /// Sends one request and reads the whole answer; `None` when the connection broke.

@@ -17,10 +17,25 @@ pub struct Round {
     pub failed: u64,
 }
 
-/// Something that can be asked to write one record durably.
+/// What clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Write a new record durably.
+    Write,
+    /// Read one of the first [`READ`] records, linearizably.
+    Read,
+}
+
+/// So many records are read in turn; they must have been written.
+pub const READ: u64 = 256;
+
+/// Something that can be asked to write one record durably, and to read it.
 pub trait Target: Send + Sync + 'static {
     /// Writes record `number`; whether it was acknowledged.
     fn write(&self, client: usize, number: u64) -> impl Future<Output = bool> + Send;
+
+    /// Reads record `number` linearizably; whether it came.
+    fn read(&self, client: usize, number: u64) -> impl Future<Output = bool> + Send;
 }
 
 /// Runs `clients` for `time`. `numbers` goes on between rounds, so that no record is written twice.
@@ -29,6 +44,7 @@ pub trait Target: Send + Sync + 'static {
 /// When a client's task does.
 pub async fn run<T: Target>(
     target: Arc<T>,
+    work: Work,
     clients: usize,
     time: Duration,
     numbers: Arc<AtomicU64>,
@@ -36,7 +52,7 @@ pub async fn run<T: Target>(
     let started = Instant::now();
     let tasks: Vec<_> = (0..clients)
         .map(|client| {
-            tokio::spawn(one_client(Arc::clone(&target), client, started + time, Arc::clone(&numbers)))
+            tokio::spawn(one_client(Arc::clone(&target), work, client, started + time, Arc::clone(&numbers)))
         })
         .collect();
     let (mut latencies, mut failed) = (Vec::new(), 0);
@@ -57,6 +73,7 @@ pub async fn run<T: Target>(
 
 async fn one_client<T: Target>(
     target: Arc<T>,
+    work: Work,
     client: usize,
     until: Instant,
     numbers: Arc<AtomicU64>,
@@ -65,7 +82,11 @@ async fn one_client<T: Target>(
     while Instant::now() < until {
         let number = numbers.fetch_add(1, Ordering::Relaxed);
         let asked = Instant::now();
-        if target.write(client, number).await {
+        let answered = match work {
+            Work::Write => target.write(client, number).await,
+            Work::Read => target.read(client, number % READ).await,
+        };
+        if answered {
             latencies.push(asked.elapsed());
         } else {
             failed += 1;
@@ -84,7 +105,9 @@ pub fn median(mut rounds: Vec<Round>) -> Round {
     rounds.swap_remove(rounds.len() / 2)
 }
 
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+/// The latency that so many in a hundred do not exceed.
+#[must_use]
+pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or_default()
 }

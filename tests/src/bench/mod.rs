@@ -5,6 +5,12 @@
 
 pub mod disk;
 pub mod etcd;
+pub mod etcd_members;
+pub mod failover;
 pub mod h2;
 pub mod load;
 pub mod ours;
+pub mod ours_members;
+pub mod process;
+pub mod side;
+pub mod watching;

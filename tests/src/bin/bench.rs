@@ -4,7 +4,7 @@
 //! memory, size, and the time from start to the first policed packet.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use appliance_tests::bench::disk;
-use appliance_tests::bench::etcd::Etcd;
-use appliance_tests::bench::load::{self, Round};
+use appliance_tests::bench::etcd_members::Etcd;
+use appliance_tests::bench::load::{self, Round, Work};
 use appliance_tests::bench::ours::ApiClients;
+use appliance_tests::bench::process::rss;
 use appliance_tests::netns::{Host, Lan};
 use appliance_tests::node::Node;
 use appliance_tests::packets::{self, Listeners};
@@ -53,7 +54,8 @@ fn size_and_memory(host: &Host) {
 
 fn writes(host: &Host) {
     let directory = tempfile::Builder::new().prefix("bench-").tempdir().expect("a directory");
-    let etcd = Etcd::start(&tool("etcd"), &host.namespace, directory.path());
+    let place = (Arc::clone(&host.namespace), Ipv4Addr::LOCALHOST);
+    let etcd = Etcd::start(&tool("etcd"), &[place], directory.path(), &[]);
     let node = Node::start_with(host, "h1", &["--no-enforce"]);
     println!(
         "\ndurable writes of {} bytes, TLS and authorisation on both sides, medians of {ROUNDS} rounds",
@@ -72,19 +74,19 @@ fn writes(host: &Host) {
     println!(
         "RSS after that: ours {:.1} MB, etcd {:.1} MB",
         node.pid().map_or(0.0, |pid| megabytes(rss(pid))),
-        megabytes(rss(etcd.pid()))
+        etcd.pid(0).map_or(0.0, |pid| megabytes(rss(pid)))
     );
 }
 
 async fn compare(clients: usize, node: &Node, etcd: &Etcd, directory: &Path) {
     let ours = Arc::new(ApiClients::open(node, CONNECTIONS.min(clients)).await);
-    let theirs = Arc::new(etcd.clients(CONNECTIONS.min(clients)).await);
+    let theirs = Arc::new(etcd.connect(&[0], CONNECTIONS.min(clients), disk::RECORD).await);
     let numbers = Arc::new(AtomicU64::new(clients as u64 * 10_000_000));
     let (mut of_ours, mut of_etcd, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         syncs.push(disk::syncs_per_second(directory, Duration::from_secs(1)));
-        of_ours.push(load::run(Arc::clone(&ours), clients, ROUND, Arc::clone(&numbers)).await);
-        of_etcd.push(load::run(Arc::clone(&theirs), clients, ROUND, Arc::clone(&numbers)).await);
+        of_ours.push(load::run(Arc::clone(&ours), Work::Write, clients, ROUND, Arc::clone(&numbers)).await);
+        of_etcd.push(load::run(Arc::clone(&theirs), Work::Write, clients, ROUND, Arc::clone(&numbers)).await);
     }
     syncs.sort_by(f64::total_cmp);
     let (ours, etcd, syncs) = (load::median(of_ours), load::median(of_etcd), syncs[ROUNDS / 2]);
@@ -148,13 +150,6 @@ fn policy(number: usize) -> String {
         number % 250,
         9000 + number
     )
-}
-
-/// Resident memory of a process in bytes.
-fn rss(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 fn megabytes(bytes: u64) -> f64 {
