@@ -79,6 +79,16 @@ impl Status {
         self.member(&self.node)
     }
 
+    /// The name of who answered.
+    pub(crate) fn asked(&self) -> String {
+        self.here().map_or_else(|| self.node.clone(), |member| member.name.clone())
+    }
+
+    /// Whether who answered is no member any more. What it says of others is what it last knew.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.here().is_some_and(|member| member.role == "removed")
+    }
+
     pub(crate) fn is_here(&self, member: &Member) -> bool {
         member.id == self.node
     }
@@ -136,6 +146,13 @@ impl Status {
     /// What to do, most urgent first; nothing when all is well.
     pub(crate) fn advice(&self, now: OffsetDateTime) -> Vec<String> {
         let mut advice = Vec::new();
+        if self.is_removed() {
+            return vec![format!(
+                "{name} was removed from the cluster. To let it join again: `appliance ctl token create` on a member; here \
+                 stop it, move its data directory aside, and run what that prints. Ask a member for the state of the cluster.",
+                name = self.asked()
+            )];
+        }
         if self.quorum {
             advice.extend(self.missing().map(Member::advice_missing));
         } else {
@@ -295,6 +312,14 @@ mod tests {
              there), or mend the network to them."
         );
         assert!(advice[2].ends_with("appliance ctl recover"));
+    }
+
+    #[test]
+    fn a_removed_node_gives_no_advice_about_others() {
+        let mut status = status(false, &[("a", false, 5, 5), ("b", false, 5, 5)]);
+        status.members[0].role = "removed".to_string();
+        let advice = status.advice(NOW);
+        assert!(advice.len() == 1 && advice[0].starts_with("a was removed from the cluster."), "{advice:?}");
     }
 
     #[test]

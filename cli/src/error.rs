@@ -131,7 +131,10 @@ pub(crate) fn cause(operation: &str, target: &Target, error: &ClientError) -> St
             [fault] if fault.reason.starts_with(ABSENT) => format!("{} with error: <nil>", fault.reason),
             faults => field::describe(faults),
         },
-        503 => format!("the node can not serve this now: {}", api.message),
+        503 => format!(
+            "the node can not serve this now: {}; `appliance ctl cluster status` says what is missing",
+            api.message
+        ),
         504 => format!(
             "the outcome is unknown: {}; the change may or may not have been made, look with `get` before trying again",
             api.message

@@ -68,6 +68,7 @@ pub(crate) struct MemberStatus {
     last_contact_ms: Option<u64>,
     applied: Option<u64>,
     last: Option<u64>,
+    term: Option<u64>,
     lag: Option<u64>,
     revision: Option<u64>,
     enforced_revision: Option<u64>,
@@ -159,6 +160,7 @@ impl Sight<'_> {
             last_contact_ms: life.silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
             applied: life.applied,
             last: life.last,
+            term: life.term,
             lag: life.applied.map(|applied| furthest.saturating_sub(applied)),
             revision: life.revision,
             enforced_revision: report.map(|report| report.revision),
@@ -185,6 +187,7 @@ impl Sight<'_> {
             silent: Some(Duration::ZERO),
             applied: Some(self.raft.applied),
             last: Some(self.raft.last),
+            term: Some(self.raft.term),
             revision: Some(self.revision),
             diverged: self.raft.diverged,
         }
@@ -196,6 +199,7 @@ impl Sight<'_> {
             silent: (peer.heard_ticks != u32::MAX).then(|| self.tick.saturating_mul(peer.heard_ticks)),
             applied: peer.beat.map(|beat| beat.applied),
             last: peer.beat.map(|beat| beat.last),
+            term: peer.beat.map(|beat| beat.term),
             revision: peer.beat.map(|beat| beat.revision),
             diverged: peer.beat.is_some_and(|beat| beat.diverged),
         }
@@ -208,6 +212,7 @@ struct Life {
     silent: Option<Duration>,
     applied: Option<u64>,
     last: Option<u64>,
+    term: Option<u64>,
     revision: Option<u64>,
     diverged: bool,
 }

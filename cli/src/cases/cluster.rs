@@ -89,6 +89,24 @@ appliance` there), or mend the network to them.
 }
 
 #[test]
+fn a_removed_node_says_so_and_is_no_place_to_recover() {
+    let lab = Lab::new();
+    let mut status = without_quorum();
+    status["members"][0]["role"] = json!("removed");
+    lab.answers("GET /cluster/status", 200, status);
+    let seen = lab.ctl("cluster status", "");
+    assert!(
+        seen.status == 1 && seen.out.contains("Quorum:   this node was removed from the cluster\n"),
+        "{seen:?}"
+    );
+    let seen = lab.ctl("recover --yes --cluster c1", "");
+    assert_eq!(
+        seen,
+        super::seen(1, "", "n1 was removed from the cluster: recover on a member that was not\n")
+    );
+}
+
+#[test]
 fn tokens_are_made_listed_and_revoked() {
     let lab = Lab::new();
     let join = "appliance run --join 10.0.0.1:6443 --token at1.0123456789.s.p";

@@ -31,7 +31,10 @@ fn a_node_that_says_later_is_asked_again_a_bounded_number_of_times() {
     let failed = lab.ctl("get hep", "");
     assert_eq!(
         (failed.status, failed.err.as_str()),
-        (1, "the node can not serve this now: no leader elected\n")
+        (
+            1,
+            "the node can not serve this now: no leader elected; `appliance ctl cluster status` says what is missing\n"
+        )
     );
     assert_eq!(lab.api.state().requests.len(), 5);
 }

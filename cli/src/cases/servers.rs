@@ -58,6 +58,27 @@ fn a_server_that_can_not_serve_passes_on_at_once() {
 }
 
 #[test]
+fn the_status_of_a_cluster_is_asked_of_who_sees_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (api, at) = pair(&folder);
+    let status = |node: &str, quorum: bool| {
+        json!({"cluster": "c1", "quorum": quorum, "leader": null, "term": 1, "revision": 1, "node": node, "members": [
+            {"id": "1", "name": "n1", "role": "voter", "reachable": quorum},
+            {"id": "2", "name": "n2", "role": "voter", "reachable": quorum}], "alarms": []})
+    };
+    let answers = vec![(200, status("1", false)), (200, status("2", true))];
+    api.state().cluster.insert("GET /cluster/status".to_string(), answers);
+    let seen = ctl_at("cluster status", &at, "");
+    assert_eq!(
+        (seen.status, seen.err.as_str()),
+        (0, "n1 sees no quorum; this is what n2 sees.\n"),
+        "{seen:?}"
+    );
+    api.state().cluster.insert("GET /cluster/status".to_string(), vec![(200, status("1", false))]);
+    assert_eq!(ctl_at("cluster status", &at, "").status, 1);
+}
+
+#[test]
 fn what_a_member_does_to_itself_is_never_sent_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (api, at) = pair(&folder);

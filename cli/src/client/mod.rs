@@ -104,8 +104,14 @@ impl Client {
         Ok(EventStream::new(response.into_body(), sender))
     }
 
+    /// How many servers there are to ask.
+    pub(crate) fn servers(&self) -> usize {
+        self.transport.servers()
+    }
+
     /// The next request goes to the next server: this one was no good.
-    pub(crate) fn turn_away(&self) {
+    pub(crate) async fn turn_away(&self) {
+        *self.idle.lock().await = None;
         self.server.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -120,7 +126,7 @@ impl Client {
                 Ok(response) => response,
                 Err(error @ (ClientError::Broken(_) | ClientError::Tls { .. })) => {
                     refusal = error;
-                    self.turn_away();
+                    self.turn_away().await;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -131,7 +137,7 @@ impl Client {
             if !later {
                 break;
             }
-            self.turn_away();
+            self.turn_away().await;
         }
         Err(refusal)
     }
@@ -151,8 +157,7 @@ impl Client {
             match retry.next(said) {
                 Next::Done(result) => return result,
                 Next::Again(pause) => {
-                    self.turn_away();
-                    *self.idle.lock().await = None;
+                    self.turn_away().await;
                     tokio::time::sleep(pause).await;
                 }
                 Next::Later(pause) => tokio::time::sleep(pause).await,

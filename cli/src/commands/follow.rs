@@ -54,7 +54,7 @@ pub(super) async fn run(
                 tracing::warn!(%error, misses, "watch interrupted");
                 stream = None;
                 // Another server goes on from the same revision: they are the same everywhere.
-                client.turn_away();
+                client.turn_away().await;
                 watch.on_end(if error.is_expired() { End::Expired } else { End::Closed });
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }

@@ -32,9 +32,13 @@ fn head(status: &Status) -> String {
     let leader = status.leader.as_deref().map_or_else(|| "none".to_string(), name);
     let number =
         |number: Option<u64>| number.map_or_else(|| "unknown".to_string(), |number| number.to_string());
+    let quorum = match status.is_removed() {
+        true => "this node was removed from the cluster".to_string(),
+        false => format!("{quorum}: {heard} of {all} voters, {} needed", status.needed()),
+    };
     let lines = [
         ("Cluster", status.cluster.clone()),
-        ("Quorum", format!("{quorum}: {heard} of {all} voters, {} needed", status.needed())),
+        ("Quorum", quorum),
         ("Leader", format!("{leader}, term {}", number(status.term))),
         ("Revision", format!("{}, as {} knows it", number(status.revision), name(&status.node))),
     ];

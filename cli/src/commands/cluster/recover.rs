@@ -33,7 +33,10 @@ pub(crate) async fn run(args: &Recover, world: &mut World) -> Result<Verdict, Fa
                 .into(),
         );
     }
-    let name = status.here().map_or_else(|| status.node.clone(), |member| member.name.clone());
+    let name = status.asked();
+    if status.is_removed() {
+        return Err(format!("{name} was removed from the cluster: recover on a member that was not").into());
+    }
     world.console.err(&standing(&status, &name));
     check_place(args, &status, &name)?;
     confirm(args, &status, world)?;
