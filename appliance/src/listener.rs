@@ -28,6 +28,10 @@ use crate::tls;
 /// Connections over TLS at a time: every node of a large cluster and its operators; more wait in the backlog.
 const TLS_CONNECTIONS_MAX: usize = 2_048;
 
+/// Of these, so many without a client's certificate: however many strangers come, and whoever has only a token, those with
+/// a certificate find room.
+const UNCERTIFIED_CONNECTIONS_MAX: usize = TLS_CONNECTIONS_MAX / 2;
+
 /// Connections over the Unix socket at a time: root's own tools.
 const UNIX_CONNECTIONS_MAX: usize = 128;
 
@@ -99,6 +103,7 @@ impl TlsListener {
         mut shutdown: Shutdown,
     ) {
         let mut door = Door::new(TLS_CONNECTIONS_MAX);
+        let uncertified = Arc::new(Semaphore::new(UNCERTIFIED_CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
                 permit = door.permit() => tokio::select! {
@@ -109,11 +114,11 @@ impl TlsListener {
             };
             let Some((permit, stream, peer)) = accepted_or_pause(accepted).await else { continue };
             let acceptor = TlsAcceptor::from(config.borrow().clone());
-            let (api, shutdown) = (api.clone(), shutdown.clone());
+            let (api, shutdown, uncertified) = (api.clone(), shutdown.clone(), uncertified.clone());
             let open = metrics.connection("tls");
             door.connections.spawn(async move {
                 let _held = (permit, open);
-                serve_tls(acceptor, stream, peer, api, shutdown).await;
+                serve_tls(acceptor, stream, peer, uncertified, api, shutdown).await;
             });
         }
         drop(self.listener);
@@ -237,6 +242,7 @@ async fn serve_tls(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
+    uncertified: Arc<Semaphore>,
     api: Arc<Api>,
     shutdown: Shutdown,
 ) {
@@ -254,6 +260,13 @@ async fn serve_tls(
     let certificates = stream.get_ref().1.peer_certificates();
     let (identity, member) = (tls::identity(certificates), tls::member(certificates));
     let address = peer.ip().to_canonical().to_string();
+    let _room = match (&identity, uncertified.try_acquire_owned()) {
+        (Identity::Anonymous, Err(_)) => {
+            return tracing::debug!("no room for {peer}: too many connections without a certificate");
+        }
+        (Identity::Anonymous, Ok(room)) => Some(room),
+        (Identity::User { .. }, _) => None,
+    };
     connection::serve(stream, Caller { identity, address, member }, api, shutdown).await;
 }
 
