@@ -47,8 +47,8 @@ fn a_member_whose_files_have_rotted_is_healed_or_refuses_and_is_healed_by_one_co
         for part in ["store", "wal"] {
             let victim = *dice.of(&cluster.others(&[cluster.wait_leader(&[0, 1, 2])]));
             cluster.nodes[victim].kill();
-            let file = largest(&cluster.nodes[victim].data_dir().join(part));
-            rot(&file, &mut dice);
+            let (file, written) = fullest(&cluster.nodes[victim].data_dir().join(part));
+            rot(&file, written, &mut dice);
             eprintln!("{} of node {victim} has rotted", file.display());
             thread::sleep(Duration::from_millis(500));
             cluster.nodes[victim].spawn();
@@ -58,30 +58,32 @@ fn a_member_whose_files_have_rotted_is_healed_or_refuses_and_is_healed_by_one_co
     recorded.holds(60);
 }
 
-/// The largest file below a directory: where the most is to be damaged.
-fn largest(directory: &Path) -> PathBuf {
-    let mut found: Vec<(u64, PathBuf)> = Vec::new();
+/// The file below a directory in which the most is written, and how much: where the most is to be damaged. Files of a
+/// log are made longer than what is in them.
+fn fullest(directory: &Path) -> (PathBuf, usize) {
+    let mut found: Vec<(usize, PathBuf)> = Vec::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).expect("list a directory") {
             let path = entry.expect("an entry").path();
-            match path.metadata() {
-                Ok(file) if file.is_dir() => directories.push(path),
-                Ok(file) => found.push((file.len(), path)),
-                Err(_) => {}
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let whole = fs::read(&path).expect("read a file");
+                found.push((whole.iter().rposition(|byte| *byte != 0).unwrap_or(0), path));
             }
         }
     }
-    found.into_iter().max().expect("a file").1
+    let (written, path) = found.into_iter().max().expect("a file");
+    (path, written)
 }
 
 /// Flips bits of a byte in every few KiB of what is written.
-fn rot(path: &Path, dice: &mut Dice) {
-    let file = OpenOptions::new().read(true).write(true).open(path).expect("open the file");
+fn rot(path: &Path, written: usize, dice: &mut Dice) {
+    let file = OpenOptions::new().write(true).open(path).expect("open the file");
     let whole = fs::read(path).expect("read the file");
-    let end = whole.iter().rposition(|byte| *byte != 0).expect("something written");
-    for _ in 0..=end / 4096 {
-        let at = usize::try_from(dice.below(end as u64)).expect("small");
+    for _ in 0..=written / 4096 {
+        let at = usize::try_from(dice.below(written as u64)).expect("small");
         file.write_all_at(&[whole[at] ^ 0x55], at as u64).expect("flip a byte");
     }
 }

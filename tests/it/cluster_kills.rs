@@ -73,13 +73,17 @@ fn nodes_that_are_killed_before_they_are_up_come_up_all_the_same() {
     let mut cluster = Cluster::form(3, seed);
     let mut dice = Dice::new(seed);
     let recorded = record(&cluster.apis(), &Plan::of(seed, 3), || {
-        let dead = cluster.wait_leader(&[0, 1, 2]);
-        for _ in 0..3 {
+        for _ in 0..2 {
+            a_while(&mut dice);
+            let dead = cluster.wait_leader(&[0, 1, 2]);
+            for _ in 0..4 {
+                cluster.restart(dead);
+                thread::sleep(Duration::from_millis(dice.below(200)));
+            }
             cluster.restart(dead);
-            thread::sleep(Duration::from_millis(dice.below(200)));
+            cluster.wait_healthy();
         }
-        cluster.restart(dead);
-        cluster.wait_healthy();
+        a_while(&mut dice);
     });
     recorded.holds(20);
 }

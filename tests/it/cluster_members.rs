@@ -17,7 +17,7 @@ fn members_join_leave_rise_and_step_back_under_load_and_nothing_is_lost() {
         // Through different members, of which one at most leads.
         cluster.join(fourth, 1);
         cluster.join(fifth, 2);
-        let _ = cluster.ctl(0, &["member", "demote", &name(fourth), "--yes"]).success();
+        let _ = cluster.ctl(0, &["member", "demote", &name(fourth)]).success();
         cluster.wait_role(fourth, "learner");
         let _ = cluster.ctl(1, &["member", "promote", &name(fourth)]).success();
         cluster.wait_role(fourth, "voter");
@@ -56,14 +56,17 @@ fn a_leader_is_removed_and_a_new_member_takes_its_place_while_nodes_die() {
         let _ = cluster.ctl(stay[0], &["member", "remove", &name(leader), "--yes"]).success();
         let _ = cluster.wait_leader(&stay);
         cluster.nodes[leader].kill();
+        thread::sleep(Duration::from_secs(1));
         let new = cluster.add_host();
         cluster.begin_join(new, stay[0]);
         // The member that lets it in dies half way.
         thread::sleep(Duration::from_millis(300));
         cluster.restart(stay[0]);
         cluster.wait_role(new, "voter");
+        thread::sleep(Duration::from_secs(1));
         cluster.restart(stay[1]);
         cluster.wait_healthy();
+        thread::sleep(Duration::from_secs(1));
     });
     recorded.holds(40);
 }
