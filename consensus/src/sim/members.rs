@@ -116,10 +116,11 @@ impl Members {
     pub(crate) fn disjoint_quorums(&self, after: &Members) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
         let all: Vec<u64> = self.all().union(&after.all()).copied().collect();
         (0..1_u32 << all.len()).find_map(|mask| {
-            let (inside, outside): (Vec<(usize, u64)>, Vec<(usize, u64)>) =
-                all.iter().copied().enumerate().partition(|(at, _)| mask & (1 << at) != 0);
-            let [inside, outside] =
-                [inside, outside].map(|side| side.into_iter().map(|(_, id)| id).collect::<BTreeSet<u64>>());
+            let side = |inside: bool| {
+                let members = all.iter().enumerate().filter(|(at, _)| (mask & (1 << at) != 0) == inside);
+                members.map(|(_, id)| *id).collect::<BTreeSet<u64>>()
+            };
+            let (inside, outside) = (side(true), side(false));
             (self.is_quorum(&inside) && after.is_quorum(&outside)).then_some((inside, outside))
         })
     }

@@ -13,7 +13,7 @@ use super::{
     ledger::Journal,
     life::{Answer, Life},
     members::Members,
-    world::Tally,
+    tally::Tally,
 };
 use crate::{message::MemberChange, state_machine::StateMachine as _, status::Status};
 

@@ -2,19 +2,20 @@
 //! game, to the last message.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::Path,
 };
 
 use super::{
     dice::Dice,
     disk::Image,
+    events::{Event, Events},
     ledger::Journal,
     life::{Answer, Input, Life, Start, dir_of},
     network::Network,
     oracle::{Oracle, Question},
     plan::{Plan, Plant},
+    tally::Tally,
 };
 use crate::{
     config::Config,
@@ -26,43 +27,6 @@ pub(crate) const TICK: u64 = 100;
 
 /// Milliseconds after which the transport reports what became of a snapshot.
 const SNAPSHOT_PATIENCE: u64 = 600;
-
-/// What happens at a moment.
-#[derive(Debug)]
-enum Event {
-    Arrive(u64, Input),
-    Wake(u64),
-    Exported(u64, u64),
-    Restart(u64),
-    Client,
-    Fault,
-}
-
-struct Timed {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Timed {
-    fn eq(&self, other: &Timed) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Timed {}
-
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Timed) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Timed {
-    fn cmp(&self, other: &Timed) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
 
 /// One member over all its lives.
 pub(crate) struct Member {
@@ -82,35 +46,6 @@ pub(crate) struct Member {
     pub(crate) lost: bool,
 }
 
-/// What a schedule came to, so that a run can be asked whether it tried anything.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) deaths: u64,
-    pub(crate) losses: u64,
-    pub(crate) terms: u64,
-    pub(crate) writes: u64,
-    pub(crate) reads: u64,
-    pub(crate) changes: u64,
-    pub(crate) transfers: u64,
-    pub(crate) restores: u64,
-    /// Schedules that ended without a quorum, for good.
-    pub(crate) quorums_lost: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Tally) {
-        self.deaths += other.deaths;
-        self.losses += other.losses;
-        self.terms += other.terms;
-        self.writes += other.writes;
-        self.reads += other.reads;
-        self.changes += other.changes;
-        self.transfers += other.transfers;
-        self.restores += other.restores;
-        self.quorums_lost += other.quorums_lost;
-    }
-}
-
 /// Everything.
 pub(crate) struct World<'a> {
     pub(crate) plan: Plan,
@@ -127,8 +62,7 @@ pub(crate) struct World<'a> {
     pub(crate) trace: Option<Vec<String>>,
     /// Changes with everything that happens, so that two runs can be compared.
     pub(crate) digest: u64,
-    events: BinaryHeap<Reverse<Timed>>,
-    order: u64,
+    events: Events,
     numbers: u64,
     journal: Journal,
     founders: Vec<u64>,
@@ -152,8 +86,7 @@ impl<'a> World<'a> {
             trace: trace.then(Vec::new),
             digest: 0,
             tally: Tally::default(),
-            events: BinaryHeap::new(),
-            order: 0,
+            events: Events::default(),
             numbers: 0,
             journal,
             founders,
@@ -180,10 +113,9 @@ impl<'a> World<'a> {
 
     /// Plays all events up to a moment.
     pub(crate) fn run_until(&mut self, end: u64) -> Verdict {
-        while self.events.peek().is_some_and(|Reverse(next)| next.at <= end) {
-            let Some(Reverse(next)) = self.events.pop() else { break };
-            self.now = self.now.max(next.at);
-            self.happens(next.event)?;
+        while let Some((at, event)) = self.events.pop_until(end) {
+            self.now = self.now.max(at);
+            self.happens(event)?;
         }
         self.now = end;
         Ok(())
@@ -192,7 +124,7 @@ impl<'a> World<'a> {
     fn happens(&mut self, event: Event) -> Verdict {
         match event {
             Event::Arrive(id, input) => {
-                self.arrive(id, input);
+                self.arrive(id, *input);
                 Ok(())
             }
             Event::Wake(id) => self.wake(id),
@@ -215,8 +147,7 @@ impl<'a> World<'a> {
     }
 
     fn at(&mut self, delay: u64, event: Event) {
-        self.order += 1;
-        self.events.push(Reverse(Timed { at: self.now + delay, order: self.order, event }));
+        self.events.push(self.now + delay, event);
     }
 
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
@@ -374,13 +305,13 @@ impl<'a> World<'a> {
         self.note(|| format!("{from}>{to} {} {arrivals:?}", describe(&payload)));
         if matches!(payload, Payload::Snapshot { .. }) {
             let ok = !arrivals.is_empty();
-            self.at(SNAPSHOT_PATIENCE, Event::Arrive(from, Input::SnapshotSent { member: to, ok }));
+            self.at(SNAPSHOT_PATIENCE, Event::Arrive(from, Box::new(Input::SnapshotSent { member: to, ok })));
         } else if arrivals.is_empty() && self.dice.percent(30) {
-            self.at(1, Event::Arrive(from, Input::Unreachable { member: to }));
+            self.at(1, Event::Arrive(from, Box::new(Input::Unreachable { member: to })));
         }
         for delay in arrivals {
             let payload = payload.clone();
-            self.at(delay, Event::Arrive(to, Input::Step { from, payload }));
+            self.at(delay, Event::Arrive(to, Box::new(Input::Step { from, payload })));
         }
     }
 
