@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_frame_are_these_for_ever() {
         let bytes = framed(Kind::Beat, b"beat");
-        assert_eq!(bytes, b"\x04\x00\x00\x00\x01\x08\x06\x32\x79\xbebeat", "{bytes:02x?}");
+        assert_eq!(bytes, b"\x04\x00\x00\x00\x01\x08\xe8\x89\xf0\xe5beat", "{bytes:02x?}");
     }
 
     #[test]
