@@ -293,9 +293,13 @@ impl Node {
     }
 
     /// How far a member is that a leader sends entries to one after the other: not one it must probe, or one that waits
-    /// for a snapshot.
+    /// for a snapshot. One that has everything counts although it is probed: that ends with the next new entry, which on
+    /// a quiet cluster may never come.
     pub(crate) fn replicated_to(&self, member: u64) -> Option<u64> {
-        self.progress_of(member, ProgressState::Replicate).map(|progress| progress.matched)
+        let probed = self.progress_of(member, ProgressState::Probe);
+        let whole = probed.filter(|progress| progress.matched >= self.log().last());
+        let progress = self.progress_of(member, ProgressState::Replicate).or(whole);
+        progress.map(|progress| progress.matched)
     }
 
     /// The index of the snapshot that a leader is sending a member.

@@ -92,7 +92,7 @@ impl Reader {
                 self.buffer = BytesMut::new();
             }
             // Grows with what arrives, not with what a header announces.
-            self.buffer.reserve(missing.min(READ_BYTES).max(READ_BYTES / 16));
+            self.buffer.reserve(missing.clamp(READ_BYTES / 16, READ_BYTES));
             tokio::select! {
                 // What has arrived counts, even if we were too slow to look at it in time.
                 biased;

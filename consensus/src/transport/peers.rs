@@ -37,7 +37,7 @@ pub(crate) struct Ends {
     pub(crate) step: Box<dyn Fn(Incoming) -> Result<(), QueueFull> + Send + Sync>,
     pub(crate) unreachable: Box<dyn Fn(u64) + Send + Sync>,
     pub(crate) snapshot_sent: Box<dyn Fn(u64, bool) + Send + Sync>,
-    pub(crate) check_snapshot: Arc<dyn Fn(&Path) -> Result<u64, String> + Send + Sync>,
+    pub(crate) check_snapshot: fn(&Path) -> Result<u64, String>,
 }
 
 impl Ends {
@@ -47,7 +47,7 @@ impl Ends {
             step: Box::new(move |incoming| step.step(incoming)),
             unreachable: Box::new(move |member| unreachable.unreachable(member)),
             snapshot_sent: Box::new(move |member, ok| sent.snapshot_sent(member, ok)),
-            check_snapshot: Arc::new(raft.check_snapshot()),
+            check_snapshot: raft.check_snapshot(),
         }
     }
 }

@@ -93,7 +93,9 @@ async fn three_members_join_by_snapshot_take_commands_from_each_and_survive_one(
         change(&founder.raft, MemberChange::AddLearner(id)).await;
         change(&founder.raft, MemberChange::Promote(id)).await;
     }
-    assert_eq!(founder.raft.status().voters, [1, 2, 3]);
+    // The status is shown a moment after the answer is given.
+    let joined = founder.raft.wait_status(|status| status.voters == [1, 2, 3]);
+    assert!(timeout(PATIENCE, joined).await.is_ok(), "{:?}", founder.raft.status());
 
     let nodes = [&founder, &second, &third];
     for (at, node) in nodes.iter().enumerate() {

@@ -194,9 +194,10 @@ async fn what_was_said_last_is_said_before_the_end() {
     send(vec![Outgoing { to: 2, payload: Payload::Message(message(MessageType::MsgTimeoutNow, 1, 2)) }]);
     serving.stop().await;
     two.is_told(|told| match told {
-        Told::Step(Incoming { payload: IncomingPayload::Message(message), .. }) => {
-            (message.msg_type == MessageType::MsgTimeoutNow).then_some(())
-        }
+        Told::Step(incoming) => match incoming.payload {
+            IncomingPayload::Message(message) if message.msg_type == MessageType::MsgTimeoutNow => Some(()),
+            _ => None,
+        },
         _ => None,
     })
     .await;

@@ -79,7 +79,7 @@ impl Authority {
 /// What a transport tells its raft.
 #[derive(Debug)]
 enum Told {
-    Step(Incoming),
+    Step(Box<Incoming>),
     Unreachable(u64),
     SnapshotSent(u64, bool),
 }
@@ -148,7 +148,7 @@ fn ends(told: mpsc::UnboundedSender<Told>, step: Step) -> Ends {
     Ends {
         step: Box::new(move |incoming| {
             step(&incoming)?;
-            let _ = stepped.send(Told::Step(incoming));
+            let _ = stepped.send(Told::Step(Box::new(incoming)));
             Ok(())
         }),
         unreachable: Box::new(move |member| {
@@ -157,7 +157,7 @@ fn ends(told: mpsc::UnboundedSender<Told>, step: Step) -> Ends {
         snapshot_sent: Box::new(move |member, ok| {
             let _ = sent.send(Told::SnapshotSent(member, ok));
         }),
-        check_snapshot: Arc::new(check_snapshot),
+        check_snapshot,
     }
 }
 
@@ -212,7 +212,7 @@ impl Member {
     /// Waits for the next thing that another member said.
     async fn hears(&mut self) -> Incoming {
         self.is_told(|told| match told {
-            Told::Step(incoming) => Some(incoming),
+            Told::Step(incoming) => Some(*incoming),
             _ => None,
         })
         .await
@@ -221,9 +221,10 @@ impl Member {
     /// Waits for a beat with this number, passing over everything else.
     async fn hears_beat(&mut self, number: u64) {
         self.is_told(|told| match told {
-            Told::Step(Incoming { payload: IncomingPayload::Beat(beat), .. }) if beat.applied == number => {
-                Some(())
-            }
+            Told::Step(incoming) => match incoming.payload {
+                IncomingPayload::Beat(beat) if beat.applied == number => Some(()),
+                _ => None,
+            },
             _ => None,
         })
         .await;
