@@ -56,7 +56,8 @@ impl Cluster {
             first.change_members(MemberChange::AddLearner(2)),
             first.change_members(MemberChange::AddLearner(3))
         );
-        (two.unwrap(), three.unwrap());
+        two.unwrap();
+        three.unwrap();
         for raft in [&first, &second, &third] {
             raft.wait_status(|status| status.voters == [1, 2, 3]).await.unwrap();
         }

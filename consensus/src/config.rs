@@ -131,6 +131,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_that_raft_leaves_unbounded_stays_so() {
+        let raft = Config::new(1, "/nowhere").to_raft(0);
+        assert!(raft.max_inflight_msgs as u64 * raft.max_size_per_msg <= 64 * 1_024 * 1_024);
+        assert!(raft.max_uncommitted_size < u64::MAX && raft.max_committed_size_per_ready < u64::MAX);
+        assert!(raft.check_quorum && raft.pre_vote && raft.read_only_option == raft::ReadOnlyOption::Safe);
+    }
+
+    #[test]
+    fn a_second_is_a_number_of_ticks_and_never_none() {
+        let ticks = |millis| {
+            Config { tick: Duration::from_millis(millis), ..Config::new(1, "/nowhere") }.ticks_per_second()
+        };
+        assert_eq!((ticks(100), ticks(300), ticks(5_000)), (10, 3, 1));
+    }
+
+    #[test]
     fn what_raft_would_panic_on_is_refused() {
         let good = Config::new(1, "/nowhere");
         assert_eq!(good.check(), Ok(()));

@@ -80,7 +80,7 @@ impl Divergence {
             return None;
         }
         let named: Vec<String> = differing.iter().map(|id| format!("{id:016x}")).collect();
-        let revision = differing.iter().filter_map(|id| verdict(id)).map(|v| v.revision).min().unwrap_or(0);
+        let revision = differing.iter().filter_map(verdict).map(|v| v.revision).min().unwrap_or(0);
         Some(format!("at revision {revision} its history is not that of {}", named.join(", ")))
     }
 }

@@ -34,6 +34,19 @@
 //! **advance** the append, **apply** and answer, **advance** the apply. One fdatasync a group is the only one on the hot
 //! path: the state is applied in one transaction that is *not* flushed, for it can be replayed.
 //!
+//! # Many members
+//!
+//! * A follower hands commands to the leader itself (raft would, in silence) and answers its callers when *it* applies
+//!   them. When leader or term change, or nothing comes for a while, they hear `Uncertain`: see `proposals`.
+//! * A change of the members is put to whoever leads, under one name, until it is seen in force or refused: `changes`.
+//!   Which changes a leader makes, for others or by itself, is a pure function of what it knows: `membership`. What is
+//!   in force is `Log::conf_state`; a member that is not in it any more says so and takes no part.
+//! * A snapshot is two things: raft's small message, and a body that the transport streams to a file beside everything
+//!   else. The leader always hears how that ended, or stops waiting: `snapshots`.
+//! * About once a second every member tells every other how far it is and the hash over its history; the odd one out
+//!   stops: `beats`, `divergence`.
+//! * The log is kept for the slowest member that lives, within two bounds: `checkpoint::cut`, `Replica::slowest_live`.
+//!
 //! # What is durable, and when
 //!
 //! | when | what | how |
