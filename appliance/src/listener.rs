@@ -28,8 +28,8 @@ use crate::tls;
 /// Connections over TLS at a time: every node of a large cluster and its operators; more wait in the backlog.
 const TLS_CONNECTIONS_MAX: usize = 2_048;
 
-/// Of these, so many without a client's certificate: however many strangers come, and whoever has only a token, those with
-/// a certificate find room.
+/// Of these, so many without a client's certificate: however many strangers come, and whoever has only a token, those
+/// with a certificate find room.
 const UNCERTIFIED_CONNECTIONS_MAX: usize = TLS_CONNECTIONS_MAX / 2;
 
 /// Connections over the Unix socket at a time: root's own tools.
@@ -126,7 +126,8 @@ impl TlsListener {
     }
 }
 
-/// Binds the door for other members, which the transport opens. The port is the kernel's choice when zero was asked for.
+/// Binds the door for other members, which the transport opens. The port is the kernel's choice when zero was asked
+/// for.
 pub(crate) fn bind_peers(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
     bind("peer", wanted, "--peer-listen")
 }

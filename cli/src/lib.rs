@@ -13,8 +13,9 @@
 //! * All manifests are read and parsed before anything is sent: one bad document anywhere, and nothing is changed.
 //! * Counts are honest, and so is doubt: a write whose connection broke is reported as uncertain, unless another server
 //!   could be asked with the same request id, which has one effect however often it arrives.
-//! * A stale `resourceVersion` in a manifest is a conflict. Without one, the write is a compare-and-swap against what was
-//!   just read, repeated a few times; labels, annotations and spec become the manifest's, all else stays the store's.
+//! * A stale `resourceVersion` in a manifest is a conflict. Without one, the write is a compare-and-swap against what
+//!   was just read, repeated a few times; labels, annotations and spec become the manifest's, all else stays the
+//!   store's.
 //! * Secrets are not printed, and control characters from a node do not reach the terminal in tables.
 //!
 //! # How a command runs

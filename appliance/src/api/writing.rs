@@ -1,13 +1,13 @@
 //! Writing: one write of one client, however often it is said, has one effect.
 //!
-//! Every transaction carries a request id. Inside the process it is proposed again with the same id while nobody leads or
-//! a leader fell, for [`WRITE_PATIENCE`]. Between processes the client names its request (`Appliance-Request`): the ids of
-//! its transactions then follow from that name, the object and their number, so whichever member the request arrives at
-//! next runs into what the first arrival did, and answers with that.
+//! Every transaction carries a request id. Inside the process it is proposed again with the same id while nobody leads
+//! or a leader fell, for [`WRITE_PATIENCE`]. Between processes the client names its request (`Appliance-Request`): the
+//! ids of its transactions then follow from that name, the object and their number, so whichever member the request
+//! arrives at next runs into what the first arrival did, and answers with that.
 //!
 //! A request that arrived before may also look wrong by its own effect: what it creates is there, what it replaces is
-//! newer, what it deletes is gone. So nothing named is refused before the store was asked what became of it; asking also
-//! makes sure that an earlier arrival still under way can not take effect after the refusal.
+//! newer, what it deletes is gone. So nothing named is refused before the store was asked what became of it; asking
+//! also makes sure that an earlier arrival still under way can not take effect after the refusal.
 //!
 //! It refuses to know resources. The registry alone uses it.
 
@@ -31,7 +31,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(40);
 /// No write makes more transactions than this: an edit is tried a few times, a name is drawn a few times.
 const TRANSACTIONS_MAX: u32 = 32;
 
-/// What a transaction came to: its replies, and which half they answer. Of an earlier arrival the puts lack their bytes.
+/// What a transaction came to: its replies, and which half they answer. Of an earlier arrival the puts lack their
+/// bytes.
 pub(super) enum Txn {
     /// Every compare held.
     Done(Vec<Reply>),

@@ -257,9 +257,10 @@ pub(crate) enum Ca {
     /// Replace the certificate authority, without a moment of distrust
     #[command(after_help = "Examples:\n  \
         appliance ctl ca rotate            # every node learns to trust the new one, then gets a certificate from it\n  \
-        appliance ctl ca status            # who is still to come\n  \
+        appliance ctl ca status            # who is still to come, and what to do next\n  \
         appliance ctl ca rotate --finish   # nobody trusts the old one any more\n\n\
-        Certificates and kubeconfigs made before are worthless after --finish: make new ones first.")]
+        Members change over by themselves, clients do not: certificates and kubeconfigs made before the rotation are\n\
+        worthless after --finish, those made during it are good before and after.")]
     Rotate(CaRotate),
 }
 
@@ -269,7 +270,7 @@ pub(crate) struct CaRotate {
     /// Stop trusting the old authority
     #[arg(long)]
     pub(crate) finish: bool,
-    /// Even if members have not followed yet; they will have to join anew
+    /// Do not wait for members that have not followed yet; they will have to be re-seeded or to join anew
     #[arg(long)]
     pub(crate) force: bool,
     /// Do not ask

@@ -305,8 +305,12 @@ fn the_authority_is_replaced_in_two_steps() {
     let seen = lab.ctl("ca rotate --finish --yes", "");
     assert!(seen.status == 1 && seen.err.starts_with("n3 would no longer be trusted"), "{seen:?}");
     let asked = lab.ctl("ca rotate --finish --force", "");
-    assert!(asked.status == 1 && asked.err.contains("n3 will have to join anew"), "{asked:?}");
+    assert!(
+        asked.status == 1 && asked.err.contains("n3 will have to be re-seeded or to join anew"),
+        "{asked:?}"
+    );
     assert_eq!(lab.ctl("ca rotate --finish --force --yes", "").status, 0);
+    assert_eq!(lab.ctl("ca rotate --force", "").status, 1, "leaves n3 behind, so somebody must mean it");
     let bodies: Vec<Value> = lab.sent().into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies, [json!({"finish": false, "force": false}), json!({"finish": true, "force": true})]);
 }

@@ -1,7 +1,7 @@
 //! Download: a snapshot, as it streams by.
 //!
-//! Its last 32 bytes are the SHA-256 of all before them; they are checked here, so that a stream that ended early or was
-//! mangled on the way is never called a backup.
+//! Its last 32 bytes are the SHA-256 of all before them; they are checked here, so that a stream that ended early or
+//! was mangled on the way is never called a backup.
 
 use std::io::Write;
 use std::time::Duration;

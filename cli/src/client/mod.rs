@@ -1,8 +1,8 @@
-//! Client: requests to the API of a cluster, over the Unix socket of a node or over TLS to one of several. The only code
-//! here that speaks HTTP.
+//! Client: requests to the API of a cluster, over the Unix socket of a node or over TLS to one of several. The only
+//! code here that speaks HTTP.
 //!
-//! JSON objects in, JSON objects out; what they mean is the commands' business. Every write carries an id of its own, and
-//! members answer a second request of the same id with what the first one did. So a request is repeated:
+//! JSON objects in, JSON objects out; what they mean is the commands' business. Every write carries an id of its own,
+//! and members answer a second request of the same id with what the first one did. So a request is repeated:
 //!
 //! * when the node said 503 or 429, or was never reached: it did nothing; the next server of the list is asked;
 //! * when its fate is unknown and there is another server: with the same id, so that it has one effect.

@@ -23,8 +23,8 @@ use crate::world::{Failure, World};
 
 /// A node that was there and went away is asked again this often: it may be restarting.
 const RECONNECTS_MAX: u32 = 60;
-/// Between two tries, and between a stream's end and its resumption, so that a node that ends every watch at once is not
-/// hammered.
+/// Between two tries, and between a stream's end and its resumption, so that a node that ends every watch at once is
+/// not hammered.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the watched collection is.

@@ -1,8 +1,8 @@
 //! GET of the whole state, as it streams: what `ctl snapshot save` writes to a file.
 //!
-//! The state is fixed at once and written out by a thread that may wait for the disk and for the client; a few pieces are
-//! all that is ever in memory. A stream that breaks is noticed by whoever reads it: its last bytes are the hash of all
-//! before. It refuses to promise more than it has: without quorum there is the local copy, for who asks for that.
+//! The state is fixed at once and written out by a thread that may wait for the disk and for the client; a few pieces
+//! are all that is ever in memory. A stream that breaks is noticed by whoever reads it: its last bytes are the hash of
+//! all before. It refuses to promise more than it has: without quorum there is the local copy, for who asks for that.
 
 use std::io::{self, Write};
 use std::time::Duration;

@@ -20,34 +20,40 @@ pub(crate) async fn run(verb: Ca, world: &mut World) -> Result<Verdict, Failure>
 }
 
 async fn rotate(args: &CaRotate, world: &mut World) -> Result<Verdict, Failure> {
-    if args.force && !args.finish {
-        return Err("--force goes with --finish: a rotation that begins leaves nobody behind".into());
-    }
     let client = world.client()?;
-    if args.finish {
+    if args.finish || args.force {
         let now = client.get("/cluster/ca").await.map_err(refused)?;
-        let waiting = waiting(&now);
-        if !waiting.is_empty() && !args.force {
-            return Err(format!(
-                "{} would no longer be trusted: wait until `appliance ctl ca status` waits for nobody, or leave them \
-                 behind with --force",
-                waiting.join(", ")
-            )
-            .into());
-        }
-        let left = match waiting.is_empty() {
-            true => String::new(),
-            false => format!(" {} will have to join anew.", waiting.join(", ")),
-        };
-        let question = format!(
-            "The old authority will not be trusted any more: kubeconfigs and certificates it signed stop working.{left}"
-        );
+        let question = consequences(args, &waiting(&now))?;
         confirm(world, args.yes, &question)?;
     }
     let wanted = json!({"finish": args.finish, "force": args.force});
     let answer = client.create("/cluster/ca/rotate", &wanted).await.map_err(refused)?;
     world.console.out(&render(args.format.output, &answer, |_| describe(&answer)));
     Ok(Verdict::Done)
+}
+
+/// What is lost by going on, in words to agree to; or why not to go on yet.
+fn consequences(args: &CaRotate, waiting: &[String]) -> Result<String, String> {
+    let names = waiting.join(", ");
+    if !waiting.is_empty() && !args.force {
+        return Err(format!(
+            "{names} would no longer be trusted: wait until `appliance ctl ca status` waits for nobody, or leave them behind \
+             with --force"
+        ));
+    }
+    let mut question = String::new();
+    if args.finish {
+        question.push_str(
+            "The old authority will not be trusted any more: kubeconfigs and certificates it signed stop working.",
+        );
+    }
+    if !waiting.is_empty() {
+        question.push_str(&format!(" {names} will have to be re-seeded or to join anew."));
+    }
+    if question.is_empty() {
+        question.push_str("The rotation goes on without waiting for anybody.");
+    }
+    Ok(question.trim_start().to_string())
 }
 
 fn waiting(answer: &Value) -> Vec<String> {
@@ -67,15 +73,11 @@ fn describe(answer: &Value) -> String {
         rows: certificates.iter().map(row).collect(),
     };
     let waiting = waiting(answer);
-    let next = match (answer["phase"].as_str().unwrap_or_default(), waiting.is_empty()) {
-        ("stable", _) => "No rotation is under way.".to_string(),
-        (_, false) => format!("Waiting for: {}", waiting.join(", ")),
-        ("issuing", true) => {
-            "Everybody has a certificate of the new authority. Make new kubeconfigs, then: appliance ctl ca rotate \
-             --finish"
-                .to_string()
-        }
-        (_, true) => "Everybody trusts the new authority; certificates of it are being given out.".to_string(),
+    let next = match (answer["message"].as_str(), answer["phase"].as_str()) {
+        _ if !waiting.is_empty() => format!("Waiting for: {}", waiting.join(", ")),
+        (Some(message), _) if !message.is_empty() => message.to_string(),
+        (_, Some("stable")) => "No rotation is under way.".to_string(),
+        _ => "It goes on by itself; look again in a moment.".to_string(),
     };
     let (generation, phase) = (cell(answer, "generation"), cell(answer, "phase"));
     format!("{}Generation {generation}, {phase}. {next}\n", table.render())

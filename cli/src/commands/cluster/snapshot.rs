@@ -58,9 +58,11 @@ fn restore(args: SnapshotRestore, world: &mut World) -> Result<Verdict, Failure>
     Ok(Verdict::Done)
 }
 
-/// Each field of an object on a line of its own.
+/// Each field of an object on a line of its own; those that say nothing are left out.
 fn fields(object: &Value) -> String {
-    let names: Vec<&String> = object.as_object().map(|fields| fields.keys().collect()).unwrap_or_default();
+    let says = |name: &&String| !cell(object, name).is_empty();
+    let names = object.as_object().map(|fields| fields.keys().filter(says).collect());
+    let names: Vec<&String> = names.unwrap_or_default();
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0) + 2;
     names.iter().map(|name| format!("{:<width$}{}\n", format!("{name}:"), cell(object, name))).collect()
 }

@@ -1,7 +1,7 @@
 //! `cluster status`: what an operator looks at first.
 //!
-//! Where several servers are known, one that sees a quorum is preferred: a member that is cut off, or was removed, knows
-//! least. Who saw none is said.
+//! Where several servers are known, one that sees a quorum is preferred: a member that is cut off, or was removed,
+//! knows least. Who saw none is said.
 
 use serde_json::Value;
 
