@@ -107,7 +107,8 @@ fn make_if_due(
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io(directory))?;
     let mut made = list(directory).map_err(io(directory))?;
-    if !is_due(made.last(), reader.revision().0, schedule.interval, now) {
+    // A joiner that has not been sent anything yet would spend its interval on an empty file.
+    if reader.records() == 0 || !is_due(made.last(), reader.revision().0, schedule.interval, now) {
         return Ok(None);
     }
     let snapshot = reader
@@ -182,6 +183,7 @@ mod tests {
             let now = NOW + Duration::from_secs(3600) * hours;
             make_if_due(&directory, &reader, SCHEDULE, now).expect("looked").is_some()
         };
+        assert!(!look(0), "there is nothing yet");
         put(&mut store);
         assert_eq!([look(0), look(0), look(5)], [true, false, false], "nothing changed");
         put(&mut store);

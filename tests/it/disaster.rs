@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use appliance_tests::api::Api;
+use appliance_tests::cluster::Cluster;
 use appliance_tests::ctl::{self, Printed};
+use appliance_tests::dice::seed;
 use appliance_tests::eventually::eventually;
 use appliance_tests::netns::Lan;
 use appliance_tests::node::Node;
@@ -202,6 +204,48 @@ fn a_survivor_goes_on_alone_once() {
     assert_eq!(cluster(&node), alone, "a flag that was forgotten does nothing");
     assert_eq!(revision(&list(&api)) / JUMP, newer / JUMP);
     let _ = node.logged("has acted on this data directory before");
+}
+
+#[test]
+fn two_of_three_are_gone_for_good_and_the_survivor_takes_new_members() {
+    let mut cluster_of_three = Cluster::form(3, seed());
+    let cluster = &mut cluster_of_three;
+    let api = Api::new(cluster.nodes[2].socket());
+    create(&api, "kept", 7);
+    cluster.wait_healthy();
+    let before = self::cluster(&cluster.nodes[2]);
+    cluster.nodes[0].kill();
+    cluster.nodes[1].kill();
+
+    let status = || cluster.status(2);
+    let _ = cluster.eventually("the quorum to be gone", status, |status| {
+        status.as_ref().is_some_and(|status| status["quorum"] == false)
+    });
+    let printed = cluster.ctl(2, &["recover", "--yes", "--cluster", &before]);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    let alone = || cluster.status(2);
+    let status = cluster.eventually("the survivor to serve alone", alone, |status| {
+        let status = status.as_ref().unwrap_or(&Value::Null);
+        status["quorum"] == true && status["cluster"] != before.as_str()
+    });
+    assert_eq!(status.expect("a status")["members"].as_array().map(Vec::len), Some(1));
+    let now = list(&api);
+    assert_eq!(now["items"].as_array().map(Vec::len), Some(1));
+    assert!(revision(&now) > JUMP);
+    create(&api, "alone", 8);
+
+    // One of the dead comes back, and is of a cluster that is no more; it disturbs nobody.
+    cluster.nodes[0].spawn();
+    let number = cluster.add_host();
+    cluster.begin_join(number, 2);
+    let seen = || cluster.member_seen_by(2, number);
+    let _ = cluster.eventually("the new member to vote", seen, |member| {
+        member.as_ref().is_some_and(|member| member["role"] == "voter")
+    });
+    let joined = || list(&Api::new(cluster.nodes[number].socket()))["items"].as_array().map(Vec::len);
+    let _ = cluster.eventually("the new member to have everything", joined, |items| *items == Some(2));
+    assert_ne!(self::cluster(&cluster.nodes[0]), self::cluster(&cluster.nodes[2]));
+    assert!(cluster.status(0).is_none_or(|status| status["quorum"] == false));
 }
 
 #[test]
