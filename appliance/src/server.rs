@@ -290,6 +290,10 @@ impl Running {
                 Ok(Ending::Again)
             }
         };
+        // Told that we stop, systemd would kill us for not being gone in time.
+        if !matches!(result, Ok(Ending::Again)) {
+            systemd::notify(systemd::STOPPING);
+        }
         tokio::select! {
             () = self.stop() => result,
             never = signals.exit_on_next() => match never {},
@@ -318,7 +322,6 @@ impl Running {
     }
 
     async fn stop(self) {
-        systemd::notify(systemd::STOPPING);
         self.doors.close().await;
         for task in &self.tasks {
             task.abort();

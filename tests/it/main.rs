@@ -9,6 +9,7 @@ mod cluster_checks;
 mod cluster_clocks;
 mod cluster_disks;
 mod cluster_everything;
+mod cluster_join;
 mod cluster_joining;
 mod cluster_kills;
 mod cluster_links;

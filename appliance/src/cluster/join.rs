@@ -18,7 +18,7 @@
 //! somebody take over a member with a token? (Only with the member's private key.) Can an id live twice? (The
 //! transaction asks for no tombstone.)
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use appliance_consensus::transport::member_uri;
@@ -46,6 +46,12 @@ use crate::identity;
 
 /// Joins looked at at a time; each may wait for a quorum, and strangers may ask.
 const JOINS_MAX: usize = 16;
+
+/// Refusals that the log shows in a [`REFUSALS_PERIOD`]; more are debug output.
+const REFUSALS_MAX: u32 = 60;
+
+/// See [`REFUSALS_MAX`].
+const REFUSALS_PERIOD: Duration = Duration::from_secs(60);
 
 /// Somebody else changed what this join depends on, again and again.
 const ATTEMPTS: usize = 10;
@@ -129,12 +135,25 @@ pub(crate) struct Reception {
     cluster: String,
     keyring: Arc<Keyring>,
     seats: Semaphore,
+    /// When this minute of refusals began, and how many of them the log has.
+    refusals: Mutex<(Instant, u32)>,
 }
 
 impl Reception {
     /// For the cluster of this id.
     pub(crate) fn new(cluster: String, keyring: Arc<Keyring>) -> Reception {
-        Reception { cluster, keyring, seats: Semaphore::new(JOINS_MAX) }
+        let refusals = Mutex::new((Instant::now(), 0));
+        Reception { cluster, keyring, seats: Semaphore::new(JOINS_MAX), refusals }
+    }
+
+    /// Whether the log still takes refusals: strangers could fill it.
+    fn loud(&self) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.0.elapsed() > REFUSALS_PERIOD {
+            *refusals = (Instant::now(), 0);
+        }
+        refusals.1 = refusals.1.saturating_add(1);
+        refusals.1 <= REFUSALS_MAX
     }
 
     /// Lets a node in, or says why not, here and there.
@@ -153,7 +172,11 @@ impl Reception {
         };
         if let Err(refusal) = &joined {
             let name: String = name.chars().filter(|c| !c.is_control()).take(253).collect();
-            tracing::warn!("node {name} at {} may not join: {refusal}", caller.address);
+            if self.loud() {
+                tracing::warn!("node {name} at {} may not join: {refusal}", caller.address);
+            } else {
+                tracing::debug!("node {name} at {} may not join: {refusal}", caller.address);
+            }
         }
         joined
     }
@@ -165,6 +188,7 @@ impl Reception {
         request: &JoinRequest,
         now: OffsetDateTime,
     ) -> Result<JoinAnswer, JoinRefusal> {
+        self.greet(records, caller, request, now).await?;
         let number = identity::cluster_number(&self.cluster).unwrap_or_default();
         let who = Who::new(number, request.member.0, &request.name, &hosts(request)?);
         let issuer = Issuer::new(records.clone(), self.keyring.clone());
@@ -181,6 +205,23 @@ impl Reception {
             seal_key: self.keyring.seal().to_base64(),
             members: members.iter().map(|member| Peer::from(&member.value)).collect(),
         })
+    }
+
+    /// Turns strangers away before they cost more than a look; who may come in is decided by [`look`].
+    async fn greet(
+        &self,
+        records: &Records,
+        caller: &Caller,
+        request: &JoinRequest,
+        now: OffsetDateTime,
+    ) -> Result<(), JoinRefusal> {
+        let known = right(records, caller, &self.cluster, request, true, now).await;
+        if known.is_ok() {
+            return Ok(());
+        }
+        // Perhaps the token is only not here yet.
+        records.settle(Look::Latest).await?;
+        right(records, caller, &self.cluster, request, true, now).await.map(drop)
     }
 
     /// Makes the member one in the records, unless it is one; its certificate is issued before, so that a request that

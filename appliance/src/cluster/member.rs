@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use appliance_consensus::transport::{self, Options, Serving};
-use appliance_consensus::{Config as RaftConfig, Origin, Outgoing, Raft, Sender, StartError};
+use appliance_consensus::{Config as RaftConfig, Origin, Outgoing, Raft, Sender, StartError, WalError};
 use appliance_storage::{OpenError, Reader, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -62,17 +62,25 @@ impl MemberError {
     pub(crate) fn is_loss(&self) -> bool {
         match self {
             MemberError::LogMissing { .. } => true,
-            MemberError::Raft(error) => matches!(
-                error,
-                StartError::LogCut { .. }
-                    | StartError::LogBehindState { .. }
-                    | StartError::LogBehindCommit { .. }
-                    | StartError::Wal(_)
-            ),
+            MemberError::Raft(error) => {
+                matches!(
+                    error,
+                    StartError::LogCut { .. }
+                        | StartError::LogBehindState { .. }
+                        | StartError::LogBehindCommit { .. }
+                ) || is_damaged_log(error)
+            }
             // A damaged store heals itself or ends in one of the above.
             MemberError::Store(_) | MemberError::StoreThread => false,
         }
     }
+}
+
+/// Whether the log itself is damaged. What the operating system refused (a full disk, a missing right) is no damage, and
+/// a fresh copy would meet it too.
+fn is_damaged_log(error: &StartError) -> bool {
+    matches!(error, StartError::Wal(WalError::Open { reason, .. } | WalError::Read { reason, .. })
+        if !reason.contains("(os error"))
 }
 
 /// A store that is open, before anything drives it.
@@ -248,6 +256,15 @@ fn silence() -> Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_log_is_a_loss_and_a_full_disk_is_none() {
+        let wal = |reason: &str| WalError::Open { dir: PathBuf::from("wal"), reason: reason.to_owned() };
+        let error = |wal| MemberError::Raft(StartError::Wal(wal));
+        assert!(error(wal("corruption: checksum of block 3")).is_loss());
+        assert!(!error(wal("No space left on device (os error 28)")).is_loss());
+        assert!(!MemberError::StoreThread.is_loss());
+    }
 
     #[test]
     fn a_time_is_counted_in_ticks() {

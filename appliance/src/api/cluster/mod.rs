@@ -7,6 +7,8 @@
 mod authority;
 mod credentials;
 mod join;
+#[cfg(test)]
+mod join_tests;
 mod members;
 mod rescue;
 pub(crate) mod route;
