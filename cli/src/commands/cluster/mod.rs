@@ -46,8 +46,11 @@ fn render(output: Output, answer: &Value, text: impl FnOnce(bool) -> String) -> 
     }
 }
 
-/// A table of the objects in `items`, a column for each heading.
-fn list(answer: &Value, columns: &[(&str, fn(&Value) -> String)]) -> String {
+/// A heading, and what stands under it for an object.
+type Column = (&'static str, fn(&Value) -> String);
+
+/// A table of the objects in `items`.
+fn list(answer: &Value, columns: &[Column]) -> String {
     let items = answer.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let row = |item: &Value| columns.iter().map(|(_, cell)| cell(item)).collect();
     let headings = columns.iter().map(|(heading, _)| heading.to_string()).collect();
