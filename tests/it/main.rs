@@ -11,6 +11,7 @@ mod cluster_disks;
 mod cluster_everything;
 mod cluster_join;
 mod cluster_joining;
+mod cluster_keys;
 mod cluster_kills;
 mod cluster_links;
 mod cluster_members;

@@ -94,11 +94,6 @@ impl Authorities {
             bundle: bundle(record),
         })
     }
-
-    /// What issues the certificate that the API shows.
-    pub(crate) fn for_api(&self) -> &Authority {
-        self.previous.as_ref().unwrap_or(&self.current)
-    }
 }
 
 /// The record of a cluster's first authority.
@@ -410,7 +405,7 @@ mod tests {
         let known = fingerprint(&stable.current);
         let shown = |record: &CaRecord| {
             let authorities = Authorities::open(record, Revision(1), &seal).expect("opens");
-            authorities.for_api().certificate().fingerprint.clone()
+            authorities.previous.unwrap_or(authorities.current).certificate().fingerprint.clone()
         };
         let distributing = begun(&stable, &seal);
         let issuing = advance(&distributing, &[], false).expect("nobody to wait for");

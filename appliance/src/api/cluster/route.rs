@@ -85,12 +85,12 @@ pub(crate) fn allows(identity: &Identity, target: &ClusterTarget) -> bool {
         Identity::Anonymous => None,
         Identity::User { role, .. } => Some(role),
     };
-    match (target.access(), role) {
-        (Access::Anyone, _) => true,
-        (Access::Reader, Some(Role::Admin | Role::Operator | Role::Viewer)) => true,
-        (Access::Admin, Some(Role::Admin)) => true,
-        _ => false,
-    }
+    matches!(
+        (target.access(), role),
+        (Access::Anyone, _)
+            | (Access::Reader, Some(Role::Admin | Role::Operator | Role::Viewer))
+            | (Access::Admin, Some(Role::Admin))
+    )
 }
 
 /// The words of the refusal to whoever may not.
