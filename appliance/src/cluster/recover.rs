@@ -93,7 +93,7 @@ pub(crate) fn at_start(data_dir: &Path, flag: bool) -> Result<Option<Value>, Rec
         );
     }
     if data_dir.join(ASKED).exists() {
-        return Ok(recover_as_asked(data_dir)?);
+        return recover_as_asked(data_dir);
     }
     match (flag, data_dir.join(ACTED).exists(), identity::load(data_dir)?) {
         (false, ..) => Ok(None),
