@@ -98,7 +98,7 @@ impl<'a> Batch<'a> {
     /// Everything to write, the new state included.
     pub(crate) fn finish_rows(&mut self) -> Vec<Row> {
         let mut rows = std::mem::take(&mut self.rows);
-        rows.extend(self.requests.seal());
+        rows.extend(self.requests.finish_batch());
         rows.extend(self.state.rows());
         rows
     }

@@ -50,9 +50,13 @@ pub(crate) struct Requests {
     order: VecDeque<(u64, RequestId, usize)>,
     bytes: usize,
     packs: BTreeMap<u64, Pack>,
-    /// What this batch adds, not yet in a pack.
+    /// What this batch adds. Its packs can be read back once the batch is written; until then a retry in the same
+    /// batch, as when a member that was away catches up, is answered from here.
     fresh: Vec<Remembered>,
-    fresh_bytes: usize,
+    /// So many of them are in a pack already.
+    packed: usize,
+    /// The bytes of those that are not.
+    unpacked_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,23 +89,32 @@ impl Requests {
         let bytes = codec::encode(Kind::Requests, &remembered).len();
         self.admit(index, request, bytes);
         self.fresh.push(remembered);
-        self.fresh_bytes += bytes;
+        self.unpacked_bytes += bytes;
         let mut rows = self.forget();
-        if self.fresh_bytes >= PACK_BYTES {
-            rows.extend(self.seal());
+        if self.unpacked_bytes >= PACK_BYTES {
+            rows.extend(self.pack());
         }
         rows
     }
 
-    /// Closes the batch's last pack.
-    pub(crate) fn seal(&mut self) -> Vec<Row> {
-        let (Some(first), Some(last)) = (self.fresh.first(), self.fresh.last()) else { return Vec::new() };
+    /// Ends a batch: closes its last pack. The batch is written before the next one asks.
+    pub(crate) fn finish_batch(&mut self) -> Vec<Row> {
+        let rows = self.pack();
+        self.fresh.clear();
+        self.packed = 0;
+        rows
+    }
+
+    /// Puts what is in no pack yet into one.
+    fn pack(&mut self) -> Vec<Row> {
+        let unpacked = &self.fresh[self.packed..];
+        let (Some(first), Some(last)) = (unpacked.first(), unpacked.last()) else { return Vec::new() };
         let (first, last) = (first.index, last.index);
-        let blob = codec::encode(Kind::Requests, &self.fresh);
+        let blob = codec::encode(Kind::Requests, &unpacked);
         let rows = chunk::split(&pack_prefix(first), &blob);
         self.packs.insert(first, Pack { last, parts: rows.len() as u16 });
-        self.fresh.clear();
-        self.fresh_bytes = 0;
+        self.packed = self.fresh.len();
+        self.unpacked_bytes = 0;
         rows.into_iter().map(|(key, value)| Row { tree: Tree::Sm, key, value: Some(value) }).collect()
     }
 

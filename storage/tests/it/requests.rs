@@ -51,6 +51,18 @@ fn a_retry_in_the_same_batch_is_done_once() {
     assert_eq!(&*fixture.reader().get(&Key::from("a")).unwrap().unwrap().value, b"two");
 }
 
+/// A member that catches up applies in one batch what others applied in hundreds.
+#[test]
+fn a_retry_late_in_a_large_batch_is_answered_as_the_first_was() {
+    let mut fixture = Fixture::new();
+    let first = create(1, "a", "one");
+    let others = (2..3_000).map(|id| create(id, &format!("k{id}"), "v"));
+    let batch: Vec<_> = std::iter::once(first.clone()).chain(others).chain([first.clone()]).collect();
+    let outcomes = fixture.apply_all(batch);
+    assert_eq!(outcomes[0], outcomes[outcomes.len() - 1]);
+    assert_eq!(fixture.apply(first), outcomes[0], "and once the batch is written");
+}
+
 #[test]
 fn an_id_used_for_another_request_is_refused() {
     let mut fixture = Fixture::new();
