@@ -173,7 +173,7 @@ mod tests {
             frames::Head { cluster: Some(crate::options::ClusterId([1; 16])), state: state.clone() };
         let mut requests = Requests::default();
         requests.remember(4, &command(), &succeeded);
-        let pack = requests.seal().remove(0);
+        let pack = requests.finish_batch().remove(0);
         vec![
             ("command-txn", command().encode()),
             ("command-compact", compact.encode()),
