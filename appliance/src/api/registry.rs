@@ -379,12 +379,11 @@ impl Registry {
         let mut history = self.reader.watch(key, Revision(revision.0.saturating_sub(1)))?;
         // The revision has happened, so the first events are at hand; under the prefix there may be other keys.
         while let Ok(Ok(events)) = tokio::time::timeout(NEWER_REVISION_WAIT, history.next()).await {
-            for event in events.iter().filter(|event| event.key == *key) {
-                return match &event.after {
-                    Some(record) if event.revision == revision => Ok(record.value.clone()),
-                    _ => Err(gone().into()),
-                };
-            }
+            let Some(event) = events.iter().find(|event| event.key == *key) else { continue };
+            return match &event.after {
+                Some(record) if event.revision == revision => Ok(record.value.clone()),
+                _ => Err(gone().into()),
+            };
         }
         Err(gone().into())
     }
