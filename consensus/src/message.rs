@@ -10,7 +10,8 @@ use raft::eraftpb::Message;
 use crate::proposals::ProposalId;
 
 /// Takes what this member says to others. Never blocks. It may lose anything, as a network may, except that every
-/// [`Payload::Snapshot`] ends in one call of [`crate::Raft::snapshot_sent`].
+/// [`Payload::Snapshot`] ends in one call of [`crate::Raft::snapshot_sent`]. What is not raft's own it never delivers
+/// twice: a command would be carried out twice, or refused although it was.
 pub type Sender = Box<dyn FnMut(Vec<Outgoing>) + Send>;
 
 /// Writes the state out as it was at one applied index. May be called on any thread, and more than once; the state is
