@@ -14,12 +14,22 @@ pub(crate) fn write_atomically<E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
+    write_checked(path, write, |_| Ok(()))
+}
+
+/// The same for a file that gets its name only once `check` has found it whole under its temporary one.
+pub(crate) fn write_checked<E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    check: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
     let temporary = path.with_extension("tmp");
     let file = File::create(&temporary)?;
     let mut out = io::BufWriter::with_capacity(64 * 1024, file);
     let written =
         write(&mut out).and_then(|()| Ok(out.flush()?)).and_then(|()| Ok(out.get_ref().sync_all()?));
-    if let Err(error) = written {
+    drop(out);
+    if let Err(error) = written.and_then(|()| check(&temporary)) {
         // Whatever is left of it would only take space; a next attempt overwrites it in any case.
         let _ = fs::remove_file(&temporary);
         return Err(error);

@@ -1,7 +1,8 @@
 //! Exported: the snapshot files of a store, by the log entry they end with.
 //!
 //! They are what a node without peers heals from, so there are two: if the newest is damaged as well, the log still
-//! reaches back to the one before (`Store::log_may_be_cut_to`).
+//! reaches back to the one before (`Store::log_may_be_cut_to`). A file has its name here only once it was read back and
+//! found whole: the log is cut, and an older file removed, in trust of it, even after a restart.
 
 use std::{
     fs,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    durable::{sync_directory, write_atomically},
+    durable::{sync_directory, write_checked},
     error::SnapshotError,
 };
 
@@ -54,15 +55,16 @@ impl Exported {
         if kept.len() < SNAPSHOTS_KEPT { 0 } else { kept[0] }
     }
 
-    /// Writes one, durably, and removes what is beyond the number kept.
+    /// Writes one, durably, has it checked, and removes what is beyond the number kept; on an error, nothing.
     pub(crate) fn write(
         &self,
         applied: u64,
         write: impl FnOnce(&mut dyn Write) -> Result<(), SnapshotError>,
+        check: impl FnOnce(&Path) -> Result<(), SnapshotError>,
     ) -> Result<PathBuf, SnapshotError> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(applied);
-        write_atomically(&path, write)?;
+        write_checked(&path, write, check)?;
         self.keep(applied);
         Ok(path)
     }
@@ -80,10 +82,16 @@ impl Exported {
         Ok(())
     }
 
-    /// Forgets a file that turned out to be damaged, so that the log is not cut in trust of it.
-    pub(crate) fn discard(&self, applied: u64) {
+    /// Forgets a file that can not be read, so that the log is not cut in trust of it. It stays where it is: the next
+    /// start looks again.
+    pub(crate) fn forget(&self, applied: u64) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|other| *other != applied);
+    }
+
+    /// Forgets a file that turned out to be damaged.
+    pub(crate) fn discard(&self, applied: u64) {
+        self.forget(applied);
         let path = self.path(applied);
         // Kept under another name for whoever wants to know; if that fails it is only found damaged again.
         let _ = fs::rename(&path, path.with_extension("damaged"));

@@ -112,20 +112,28 @@ impl Site<'_> {
         }
         let place = quarantine.as_ref().map(|place| place.display().to_string()).unwrap_or_default();
         tracing::error!(%reason, quarantine = %place, "the database is damaged; rebuilding it from a snapshot");
+        let mut unreadable = None;
         for (applied, file) in self.exported.newest_first() {
             match self.rebuild(&file) {
                 Ok((db, loaded)) => {
                     tracing::warn!(snapshot = %file.display(), applied, "rebuilt; the log brings the rest");
                     return Ok((db, loaded, Some(Healed { reason, quarantine, snapshot: Some(applied) })));
                 }
-                Err(SnapshotError::Fatal(Fatal::StorageFull(path))) => {
-                    return Err(OpenError::StorageFull(path));
+                // The new database failed, not the file, which another start may well use.
+                Err(SnapshotError::Fatal(fatal)) => return Err(self.refusal(LoadError::Fatal(fatal))),
+                Err(SnapshotError::Io { what, error }) => {
+                    tracing::error!(snapshot = %file.display(), what, %error, "snapshot can not be used");
+                    self.exported.forget(applied);
+                    unreadable = Some(error);
                 }
                 Err(error) => {
                     tracing::error!(snapshot = %file.display(), %error, "snapshot is of no use");
                     self.exported.discard(applied);
                 }
             }
+        }
+        if let Some(error) = unreadable {
+            return Err(self.io("read snapshots in", error));
         }
         tracing::warn!("no snapshot to rebuild from; starting empty, the log has to bring everything");
         let (db, loaded) = self.new_database()?;

@@ -20,6 +20,7 @@ use crate::{
     frames::{self, Frame, FrameReader, FrameWriter, Head},
     history::Location,
     holds::Hold,
+    inspect,
     load::identity_rows,
     requests::PACK_KEY,
 };
@@ -104,10 +105,26 @@ impl Snapshot {
     }
 
     /// Writes it into the store's own `snapshots` directory, durably, where the newest two are kept. The database is
-    /// synced first: one that is found behind its newest export has lost something.
+    /// synced first: one that is found behind its newest export has lost something. The file is read back before
+    /// anything relies on it.
     pub fn export(&self) -> Result<PathBuf, SnapshotError> {
         self.db.sync()?;
-        self.exported.write(self.applied_index(), |out| self.write_to(out))
+        self.exported.write(self.applied_index(), |out| self.write_to(out), |file| self.read_back(file))
+    }
+
+    /// Reads the file as a store that must heal from it would. A damaged database may lose rows without a word, and a
+    /// file of what is left has a good hash; were it believed, the log that could replace them would be cut.
+    ///
+    /// The cost is one sequential read of what was just written, mostly from the page cache, and an index of its keys
+    /// while that lasts; on the thread that exports, with nobody waiting.
+    fn read_back(&self, file: &Path) -> Result<(), SnapshotError> {
+        match inspect::inspect(file) {
+            Err(SnapshotError::Damaged(text)) if inspect::is_as_written(file) => {
+                let text = format!("its rows are no whole state: {text}");
+                Err(self.db.fail(Fatal::Damaged(text)).into())
+            }
+            inspected => inspected.map(drop),
+        }
     }
 }
 

@@ -211,3 +211,52 @@ impl Drop for Store {
 fn progress(state: &State) -> Progress {
     Progress { applied: state.applied, revision: state.revision, stopped: false }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        command::{Author, Op},
+        db::{Row, Tree},
+        history::Location,
+        key::Key,
+        revision::Revision,
+    };
+
+    fn put(value: u64) -> Option<Command> {
+        let then = vec![Op::Put { key: Key::from("a"), value: value.to_string().into_bytes() }];
+        Some(Command::Txn { author: Author::default(), compare: vec![], then, otherwise: vec![] })
+    }
+
+    #[test]
+    fn no_log_is_cut_in_trust_of_exports_from_a_database_that_lost_a_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::default() };
+        let mut store = Store::open(folder.path(), options.clone()).unwrap();
+        for index in 1..=6 {
+            store.apply(&[(index, put(index))]).unwrap();
+            if index <= 2 {
+                store.export().unwrap();
+            }
+        }
+        store.checkpoint().unwrap();
+        assert_eq!(store.log_may_be_cut_to(), 1);
+
+        let mut key = Location { revision: Revision(4), sub: 0 }.prefix().to_vec();
+        key.extend([0, 0]);
+        let lost = Row { tree: Tree::Rev, key, value: None };
+        store.shared.read().db.commit(&[lost]).unwrap();
+
+        let refused = store.export().unwrap_err();
+        assert!(matches!(refused, SnapshotError::Fatal(Fatal::Damaged(_))), "{refused}");
+        assert_eq!(store.log_may_be_cut_to(), 1, "the files from before it was damaged are all there is");
+        assert!(matches!(store.apply(&[(7, put(7))]), Err(Fatal::Damaged(_))), "it is served no longer");
+        drop(store);
+        let mut store = Store::open(folder.path(), options).unwrap();
+        assert_eq!(store.healed().unwrap().snapshot, Some(2));
+        for index in 3..=7 {
+            store.apply(&[(index, put(index))]).unwrap();
+        }
+        store.export().unwrap();
+    }
+}

@@ -8,9 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
-
-use crate::{acks, dice::Dice, verify::verify, writer};
+use crate::{
+    acks,
+    dice::Dice,
+    folder::{Folder, check_exports, quarantined},
+    verify::verify,
+    writer,
+};
 
 /// Times that each kind of harm is done.
 const ROUNDS: u64 = 4;
@@ -34,25 +38,21 @@ fn a_damaged_database_is_healed_from_snapshot_and_log() {
     let mut dice = Dice::new("damaged state");
     let mut healed = 0;
     for harm in [Harm::Flip, Harm::Truncate, Harm::Garbage, Harm::Remove] {
-        let folder = TempDir::new().unwrap();
+        let folder = Folder::new();
         let (data, acks) = (folder.path().join("data"), folder.path().join("acks"));
         let seen = folder.path().join("seen");
         for round in 1..=ROUNDS {
             write_some(&data, &acks);
+            check_exports(&data.join("store"))
+                .unwrap_or_else(|error| panic!("{harm:?}, before the harm of round {round}: {error}"));
             let what = do_harm(harm, &data.join("store"), &mut dice);
             verify(&data, &acks, &seen)
                 .unwrap_or_else(|error| panic!("{harm:?}, round {round}, {what}: {error}"));
-            healed += usize::from(quarantined(&data.join("store")));
+            healed += usize::from(quarantined(&data.join("store")) > 0);
         }
     }
     eprintln!("damaged state: {healed} looks found a quarantined database beside the healed one");
     assert!(healed > 0, "no harm was bad enough to need healing");
-}
-
-/// Whether the store moved a damaged database away.
-fn quarantined(store: &Path) -> bool {
-    let names = fs::read_dir(store).expect("the store").map(|entry| entry.expect("an entry").file_name());
-    names.into_iter().any(|name| name.to_string_lossy().starts_with("quarantine-"))
 }
 
 fn write_some(data: &Path, acks: &Path) {

@@ -2,10 +2,9 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use tempfile::TempDir;
-
 use crate::{
     acks,
+    folder::Folder,
     loop_device::{Mounted, available, make_image, run, text},
     verify::verify,
     writer::{self, MEMBER_STOPPED, Writer},
@@ -18,7 +17,7 @@ fn a_full_disk_stops_the_member_and_loses_nothing() {
     if !available("full disk") {
         return;
     }
-    let folder = TempDir::new().unwrap();
+    let folder = Folder::new();
     let (image, acks) = (folder.path().join("image"), folder.path().join("acks"));
     make_image(&image, 160 * MIB);
     let disk = Mounted::new(&image, &folder.path().join("mount"));
@@ -42,7 +41,7 @@ fn a_failed_fsync_stops_the_member_and_loses_nothing() {
     if !available("failed fsync") {
         return;
     }
-    let folder = TempDir::new().unwrap();
+    let folder = Folder::new();
     let backing = folder.path().join("backing");
     fs::create_dir(&backing).expect("make the mount point");
     let small = Tmpfs::new(&backing, 24 * MIB);

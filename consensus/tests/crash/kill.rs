@@ -3,9 +3,13 @@
 
 use std::{thread, time::Duration};
 
-use tempfile::TempDir;
-
-use crate::{acks, dice::Dice, verify::verify, writer};
+use crate::{
+    acks,
+    dice::Dice,
+    folder::{Folder, check_exports, quarantined},
+    verify::verify,
+    writer,
+};
 
 /// Members killed side by side; the disk and the processor are shared, so moments of death vary the more.
 const MEMBERS: u64 = 4;
@@ -34,16 +38,21 @@ fn a_killed_writer_loses_nothing_that_was_acknowledged() {
 }
 
 fn live_and_die(mut dice: Dice) -> usize {
-    let folder = TempDir::new().unwrap();
+    let folder = Folder::new();
     let (data, acks) = (folder.path().join("data"), folder.path().join("acks"));
-    let seen = folder.path().join("seen");
+    let (seen, store) = (folder.path().join("seen"), data.join("store"));
     for life in 1..=LIVES {
+        let (used, before) = (acks::count(&acks) > 0, quarantined(&store));
         let writer = writer::spawn(&data, &acks);
         thread::sleep(Duration::from_millis(dice.below(LIFE_MS)));
         let status = writer.kill();
         assert_eq!(status.code(), None, "in life {life} the writer ended by itself");
         if life % LOOK_EVERY == 0 {
-            verify(&data, &acks, &seen).unwrap_or_else(|error| panic!("after {life} lives: {error}"));
+            verify(&data, &acks, &seen)
+                .and_then(|()| check_exports(&store))
+                .unwrap_or_else(|error| panic!("after {life} lives: {error}"));
+            // What a process wrote, the kernel has. Only a database with nothing in it yet may be taken for damaged.
+            assert!(!used || quarantined(&store) == before, "life {life}: a kill was taken for damage");
         }
     }
     acks::count(&acks)

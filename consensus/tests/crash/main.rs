@@ -11,6 +11,7 @@ mod acks;
 mod damaged_state;
 mod dice;
 mod disk;
+mod folder;
 mod kill;
 mod loop_device;
 mod power_cut;

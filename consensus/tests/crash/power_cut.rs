@@ -3,16 +3,15 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use rustix::process::{Signal, kill_process};
-use tempfile::TempDir;
-
 use crate::{
     acks,
     dice::Dice,
+    folder::Folder,
     loop_device::{Mounted, available, make_image, run, text},
     verify::verify,
     writer::{self, Writer},
 };
+use rustix::process::{Signal, kill_process};
 
 /// Cuts of one running writer.
 const CUTS: usize = 36;
@@ -31,7 +30,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         return;
     }
     let mut dice = Dice::new("power cut");
-    let folder = TempDir::new().unwrap();
+    let folder = Folder::new();
     let [image, copy, again] = ["image", "copy", "again"].map(|name| folder.path().join(name));
     let (mount, looked) = (folder.path().join("mount"), folder.path().join("looked"));
     let acks = folder.path().join("acks");

@@ -202,6 +202,30 @@ fn the_second_export_serves_when_the_newest_is_damaged_too() {
 }
 
 #[test]
+fn exports_that_can_not_be_read_now_are_kept_for_the_next_start() {
+    let dir = damaged(|database| {
+        fs::write(database.join("db"), b"nothing of use").unwrap();
+        let snapshots = database.with_file_name("snapshots");
+        for entry in fs::read_dir(&snapshots).unwrap().map(|entry| entry.unwrap()) {
+            fs::rename(entry.path(), database.with_file_name(entry.file_name())).unwrap();
+            // Opens, and can not be read.
+            fs::create_dir(entry.path()).unwrap();
+        }
+    });
+    let refused = Store::open(dir.path(), options()).unwrap_err();
+    assert!(matches!(refused, OpenError::Io { .. }), "an empty store would be the end of it: {refused}");
+
+    for applied in [EXPORTED - 50, EXPORTED] {
+        let name = format!("{applied:020}.snapshot");
+        let place = dir.path().join("snapshots").join(&name);
+        fs::remove_dir(&place).unwrap();
+        fs::rename(dir.path().join(&name), place).unwrap();
+    }
+    let store = Store::open(dir.path(), options()).unwrap();
+    assert_eq!((store.applied_index(), store.healed().unwrap().snapshot), (EXPORTED, Some(EXPORTED)));
+}
+
+#[test]
 fn without_an_export_a_damaged_store_starts_empty_and_says_so() {
     let dir = damaged(|database| {
         fs::write(database.join("db"), b"nothing of use").unwrap();
