@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) force_new_cluster: bool,
     /// Entries between two checkpoints of the store; the default if none.
     pub(crate) checkpoint_entries: Option<u64>,
+    /// Entries kept behind a checkpoint; the default if none.
+    pub(crate) retained_entries: Option<u64>,
     /// The node's name as configured.
     pub(crate) node_name: Option<(String, Source)>,
     /// Whether the kernel is ours to program.
@@ -155,6 +157,7 @@ pub(crate) fn resolve(layers: &Layers) -> Result<Config, ConfigError> {
         },
         force_new_cluster: values.parse("force-new-cluster", parse_switch)?,
         checkpoint_entries: values.optional("checkpoint-entries", parse_checkpoint_entries)?,
+        retained_entries: values.optional("retained-entries", parse_retained_entries)?,
         node_name: values
             .optional("node-name", parse_node_name)?
             .map(|name| (name, values.0["node-name"].source.clone())),
@@ -334,6 +337,10 @@ fn parse_checkpoint_entries(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|entries| *entries > 0).ok_or_else(|| "must be a number above 0".to_owned())
 }
 
+fn parse_retained_entries(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "must be a number".to_owned())
+}
+
 /// A number and its unit: ms, s, m or h.
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -459,6 +466,7 @@ mod tests {
             ("snapshot-keep", "0", "from 1 to 1000"),
             ("force-new-cluster", "once", "true or false"),
             ("checkpoint-entries", "0", "above 0"),
+            ("retained-entries", "few", "must be a number"),
             ("log-level", "loud=very", "must be error, warn"),
             ("log-level", "loud", "must be error, warn"),
             ("log-level", "info,loud", "must be error, warn"),

@@ -132,6 +132,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         secret: false,
         hidden: true,
     },
+    Setting {
+        name: "retained-entries",
+        placeholder: Some("COUNT"),
+        default: None,
+        help: "Log entries kept behind a checkpoint",
+        secret: false,
+        hidden: true,
+    },
     setting("nft", "PATH", Some("nft"), "The nft program, looked up in PATH"),
     setting(
         "log-level",

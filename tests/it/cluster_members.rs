@@ -6,7 +6,6 @@ use std::time::Duration;
 use appliance_tests::chaos::{Plan, record};
 use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::seed;
-use appliance_tests::eventually::eventually_true;
 
 #[test]
 fn members_join_leave_rise_and_step_back_under_load_and_nothing_is_lost() {
@@ -71,31 +70,55 @@ fn a_leader_is_removed_and_a_new_member_takes_its_place_while_nodes_die() {
     recorded.holds(40);
 }
 
+/// What a member logs that was given the whole state instead of the log.
+const SNAPSHOT_CAME: &str = "received a snapshot of";
+
+/// Waits until the logs of these nodes begin behind the last entry of another's, so that none of them, whoever leads, has
+/// the next one for it.
+fn wait_cut_behind(cluster: &Cluster, nodes: &[usize], last: f64) {
+    for number in nodes {
+        let first = || cluster.metric(*number, "raft_log_first_index");
+        let _ = cluster.eventually("the log to be cut behind who is away", first, |first| {
+            first.is_some_and(|first| first > last + 1.0)
+        });
+    }
+}
+
 #[test]
 fn a_member_left_behind_by_a_cut_log_is_sent_a_snapshot_across_another_partition() {
     let seed = seed();
-    // So few entries between checkpoints that the log is cut behind whoever is away for a moment.
-    let arguments = vec!["--checkpoint-entries".to_owned(), "100".to_owned()];
-    let cluster = Cluster::form_with(3, Options { seed, arguments, ..Options::default() });
+    // So few entries between checkpoints, and so few kept, that the log is cut behind whoever counts as gone.
+    let arguments = ["--checkpoint-entries", "100", "--retained-entries", "20"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::form_with(3, Options { seed, arguments, ..Options::default() });
     let plan = Plan { pause: Duration::from_millis(1), ..Plan::of(seed, 3) };
+    let mut left_behind = 0;
     let recorded = record(&cluster.apis(), &plan, || {
         let leader = cluster.wait_leader(&[0, 1, 2]);
         let away = cluster.others(&[leader])[0];
         let rest = cluster.others(&[away]);
+        left_behind = away;
         cluster.partition(&[away], &rest);
-        let behind = |than: u64| {
-            let status = cluster.status(leader);
-            status.and_then(|status| status["revision"].as_u64()).is_some_and(|revision| revision > than)
-        };
-        let then = cluster.status(leader).and_then(|status| status["revision"].as_u64()).unwrap_or(0);
-        eventually_true("600 writes without it", || behind(then + 600));
+        // Nothing reaches it any more: this is as far as its log goes, but for what it alone believes.
+        let last = cluster.metric(away, "raft_log_last_index").expect("its last entry");
+        let before = cluster.nodes[away].log().matches(SNAPSHOT_CAME).count();
+        wait_cut_behind(&cluster, &rest, last);
         cluster.network.heal();
         thread::sleep(Duration::from_millis(150));
         // Whatever was under way is cut again.
         cluster.partition(&[away], &rest);
         thread::sleep(Duration::from_millis(1_500));
         cluster.network.heal();
+        let came = || cluster.nodes[away].log().matches(SNAPSHOT_CAME).count();
+        let _ = cluster.eventually("a snapshot to come", came, |count| *count > before);
         cluster.wait_healthy();
     });
     recorded.holds(300);
+    cluster.wait_same_history();
+
+    // Whoever comes now finds no log that begins at the beginning.
+    let new = cluster.add_host();
+    cluster.join(new, left_behind);
+    assert!(cluster.nodes[new].log().contains(SNAPSHOT_CAME), "it was let in without a snapshot");
+    cluster.wait_healthy();
+    cluster.wait_same_history();
 }

@@ -76,15 +76,22 @@ impl Api {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer> {
-        let (Head { status, length, retry_after }, mut rest) = self.send(method, path, headers, body)?;
-        let mut text = Vec::new();
-        rest.read_to_end(&mut text)?;
-        if length.is_some_and(|length| length != text.len()) {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        let body =
-            serde_json::from_slice(&text).map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+        let (Head { status, length, retry_after }, rest) = self.send(method, path, headers, body)?;
+        let body = serde_json::from_slice(&whole(length, rest)?)
+            .map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
         Ok(Answer { status, body, retry_after })
+    }
+
+    /// One of the node's numbers, as `/metrics` tells it of nobody in particular; nothing if it is not told.
+    ///
+    /// # Errors
+    /// When the node is not there, or goes before its answer is complete.
+    pub fn metric(&self, name: &str) -> Result<Option<f64>> {
+        let (Head { length, .. }, rest) = self.send("GET", "/metrics", &[], None)?;
+        let text = whole(length, rest)?;
+        let text = String::from_utf8_lossy(&text);
+        let number = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
+        Ok(text.lines().find_map(number))
     }
 
     /// Begins a watch.
@@ -139,6 +146,16 @@ impl Drop for Events {
     fn drop(&mut self) {
         let _ = self.lines.get_ref().shutdown(Shutdown::Both);
     }
+}
+
+/// The body, unless some of it is missing.
+fn whole(length: Option<usize>, mut rest: BufReader<UnixStream>) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    rest.read_to_end(&mut text)?;
+    if length.is_some_and(|length| length != text.len()) {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    Ok(text)
 }
 
 fn head(stream: UnixStream) -> Result<(Head, BufReader<UnixStream>)> {

@@ -254,6 +254,42 @@ impl Cluster {
         });
     }
 
+    /// One of a node's numbers, without the product's name before it; nothing when it does not answer.
+    #[must_use]
+    pub fn metric(&self, number: usize, name: &str) -> Option<f64> {
+        let api = Api::new(self.nodes[number].socket()).with_patience(STATUS_PATIENCE);
+        api.metric(&format!("appliance_{name}")).ok().flatten()
+    }
+
+    /// Waits until all that run have the same revision, and demands that they have one history up to it.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn wait_same_history(&self) {
+        let running = self.running();
+        let heads = || running.iter().map(|number| self.history_of(*number)).collect();
+        let same = |heads: &Vec<Option<(Value, Value)>>| {
+            let revision =
+                |head: &Option<(Value, Value)>| head.as_ref().map(|(revision, _)| revision.clone());
+            heads.iter().all(|head| head.is_some() && revision(head) == revision(&heads[0]))
+        };
+        let heads = self.eventually("all members to have the same revision", heads, same);
+        assert!(heads.iter().all(|head| *head == heads[0]), "one revision, and not one history: {heads:#?}");
+    }
+
+    /// The revision of a node's own copy, and the hash over everything up to it; nothing when it does not tell.
+    fn history_of(&self, number: usize) -> Option<(Value, Value)> {
+        let file = self.nodes[number].data_dir().with_file_name("history.snapshot");
+        let file = file.display().to_string();
+        let saved = self.ctl(number, &["snapshot", "save", &file, "--stale", "--force"]);
+        let status = self.ctl(number, &["snapshot", "status", &file, "-o", "json"]);
+        if saved.code != 0 || status.code != 0 {
+            return None;
+        }
+        let status: Value = serde_json::from_str(&status.out).ok()?;
+        Some((status["revision"].clone(), status["chain"].clone()))
+    }
+
     /// Waits until the others, or itself if it is alone, say that a node has this role.
     ///
     /// # Panics
