@@ -13,6 +13,8 @@ mod compactor;
 mod config;
 mod connection;
 mod data_dir;
+#[cfg(debug_assertions)]
+mod diverging;
 mod enforcer;
 mod exit;
 mod gather;

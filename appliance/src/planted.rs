@@ -2,9 +2,11 @@
 //!
 //! A test build (one with debug assertions) makes the one mistake that `APPLIANCE_PLANTED_BUG` names, and says so in
 //! its log; without the variable it makes none. A release build contains neither the mistakes nor the variable's name:
-//! there, all of this is `false` and `None` to the compiler. Called by `api::registry` and `api::watch`.
+//! there, all of this is `false` and `None` to the compiler. Called by `api::registry`, `api::watch` and `cluster::member`.
 
-use appliance_storage::{Op, Reply, Revision};
+use std::path::Path;
+
+use appliance_storage::{Op, Reply, Revision, Store};
 
 /// Whether a linearizable read is answered with what this node happens to have.
 pub(crate) fn stale_read() -> bool {
@@ -32,6 +34,18 @@ pub(crate) fn lost_write(then: &[Op], now: Revision) -> Option<Vec<Reply>> {
 /// Whether this event of a watch is left out; now and then.
 pub(crate) fn skipped_event() -> bool {
     chosen::now_and_then("skipped-event")
+}
+
+/// What the log builds: the store itself.
+#[cfg(not(debug_assertions))]
+pub(crate) fn state(store: Store, _: &Path) -> Store {
+    store
+}
+
+/// What the log builds: the store, which may be made to differ from the others'.
+#[cfg(debug_assertions)]
+pub(crate) fn state(store: Store, data_dir: &Path) -> crate::diverging::Diverging {
+    crate::diverging::Diverging::new(store, data_dir, chosen::is("diverged"))
 }
 
 #[cfg(not(debug_assertions))]

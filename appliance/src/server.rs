@@ -90,6 +90,9 @@ const FIRST_OBJECTS_PAUSE: Duration = Duration::from_secs(1);
 /// Threads for blocking calls (opening the store, resolving names): few at a time, and each costs a stack.
 const BLOCKING_THREADS_MAX: usize = 8;
 
+/// Consensus says why it ends this long after its store is gone, at most; it only closes its log in between.
+const CONSENSUS_GRACE: Duration = Duration::from_secs(5);
+
 /// What still runs this long after everything was stopped is a task that nobody waits for; the process ends.
 const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 
@@ -283,7 +286,7 @@ impl Running {
                 Ok(Ending::Stop)
             }
             reason = self.member.raft().stopped() => self.consensus_ended(reason),
-            error = self.enforcer.ended() => Err(error.into()),
+            error = self.enforcer.ended() => self.enforcer_ended(error).await,
             () = self.member.removed() => self.removed(),
             reason = self.cluster.restart.requested() => {
                 tracing::warn!("starting again: {reason}; the kernel keeps the policy it has");
@@ -308,6 +311,15 @@ impl Running {
         );
         reseed::request(self.data_dir.path(), detail).map_err(ServerError::Wish)?;
         Ok(Ending::Again)
+    }
+
+    /// Consensus that ends takes the store with it, and the enforcer may notice that first: its end is then not the
+    /// reason, and a member that is to begin again must not end of it.
+    async fn enforcer_ended(&self, error: EnforcerError) -> Result<Ending, ServerError> {
+        match tokio::time::timeout(CONSENSUS_GRACE, self.member.raft().stopped()).await {
+            Ok(reason) => self.consensus_ended(reason),
+            Err(_) => Err(error.into()),
+        }
     }
 
     /// From here on this node only looks after its own host.

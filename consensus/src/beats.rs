@@ -5,6 +5,7 @@ use crate::{
     divergence::Voter,
     log::has_member,
     message::{Beat, Outgoing, Payload},
+    peers::Peer,
     replica::Replica,
     state_machine::StateMachine,
 };
@@ -47,6 +48,10 @@ impl<M: StateMachine> Replica<M> {
 
     /// Another member said how far it is.
     pub(crate) fn heard_beat(&mut self, from: u64, beat: Beat) {
+        let known = |peer: &Peer| peer.beat.is_some_and(|beat| beat.diverged);
+        if beat.diverged && self.peers.get(from).is_some_and(|peer| !known(peer)) {
+            tracing::error!("member {from:016x} says that its data differs from the others'; it has stopped");
+        }
         self.peers.beat(from, beat);
         // One that says of itself that it is wrong is no judge of others.
         if !beat.diverged && has_member(self.node.log().conf_state(), from) {

@@ -30,6 +30,7 @@ use crate::author;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::identity::NodeIdentity;
+use crate::planted;
 
 /// The store, in the data directory.
 const STORE: &str = "store";
@@ -150,8 +151,9 @@ impl Member {
             }
         };
         let raft_config = raft_config(config, identity, data_dir.path());
+        let state = planted::state(store, data_dir.path());
         let started = tokio::task::spawn_blocking(move || {
-            appliance_consensus::start(raft_config, store, origin, sender)
+            appliance_consensus::start(raft_config, state, origin, sender)
         });
         let raft = started.await.map_err(|_| MemberError::StoreThread)??;
         let serving = transport.map(|transport| {
@@ -238,6 +240,7 @@ fn raft_config(config: &Config, identity: &NodeIdentity, data_dir: &Path) -> Raf
         tick,
         replace_after_ticks: config.replace_lost_voters_after.map(|after| ticks(after, tick)),
         checkpoint_entries: config.checkpoint_entries.unwrap_or(defaults.checkpoint_entries),
+        retained_entries: config.retained_entries.unwrap_or(defaults.retained_entries),
         ..defaults
     }
 }

@@ -22,7 +22,7 @@ const MARKER: &str = "reseed";
 const DATA: [&str; 3] = ["store", "wal", "incoming"];
 
 /// Where, in the data directory; followed by a time.
-const ASIDE: &str = "set-aside-";
+pub(crate) const ASIDE: &str = "set-aside-";
 
 /// Between two rounds of asking every member: one of them may have a quorum by then.
 const PAUSE: Duration = Duration::from_secs(5);
