@@ -11,11 +11,11 @@ use appliance_tests::eventually::eventually_true;
 use appliance_tests::netns::Host;
 use appliance_tests::packets::{self, Listeners};
 
-const CLOSED: u16 = 8055;
-const OPEN: u16 = 22;
+pub(crate) const CLOSED: u16 = 8055;
+pub(crate) const OPEN: u16 = 22;
 
 /// An endpoint on every node that lets nothing in but the failsafes.
-fn endpoints(nodes: usize) -> String {
+pub(crate) fn endpoints(nodes: usize) -> String {
     let endpoint = |number: usize| {
         let (name, address) = (name(number), format!("172.17.0.{}", number + 2));
         format!(
@@ -27,7 +27,7 @@ fn endpoints(nodes: usize) -> String {
 }
 
 /// Sends datagrams at the closed port of every host while `f` runs, and counts the answers.
-fn answers_during(stranger: &Host, hosts: &[IpAddr], f: impl FnOnce()) -> (usize, usize) {
+pub(crate) fn answers_during(stranger: &Host, hosts: &[IpAddr], f: impl FnOnce()) -> (usize, usize) {
     let (stop, sent, answered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
