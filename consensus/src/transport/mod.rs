@@ -13,10 +13,10 @@
 //!
 //! Both sides show certificates of the cluster's authority, and a certificate names its member ([`member_uri`]). Then
 //! both say hello: cluster, who, to whom, protocol, incarnation. If anything does not fit, the other side is told what
-//! ([`hello::Refusal`]), both log it once, and nothing further is read.
+//! (`hello::Refusal`), both log it once, and nothing further is read.
 //!
 //! What follows is frames with a limit and a checksum, and in them `bincode` of our own structures, never protobuf:
-//! see [`mirror`]. A peer that is authenticated and wrong loses its connection, not our process.
+//! see `mirror`. A peer that is authenticated and wrong loses its connection, not our process.
 //!
 //! # What is lost, and who learns of it
 //!
@@ -28,12 +28,12 @@
 //!
 //! | what | by |
 //! |---|---|
-//! | what waits for a peer | [`queue`]: items and bytes of each class |
+//! | what waits for a peer | `queue`: items and bytes of each class |
 //! | a write | `outbound`: the bytes of one batch |
-//! | a frame | [`frame::FRAME_BYTES_MAX`] |
-//! | strangers | [`guests`]: in all, by address, and each by time |
-//! | a snapshot on its way | [`chunks`]: four chunks on either side |
-//! | silence, a stalled write, a dial, a hello | the times in [`line`] and [`dial`] |
+//! | a frame | `frame::FRAME_BYTES_MAX` |
+//! | strangers | `guests`: in all, by address, and each by time |
+//! | a snapshot on its way | `chunks`: four chunks on either side |
+//! | silence, a stalled write, a dial, a hello | the times in `line` and `dial` |
 //!
 //! # Dead, frozen and half-open
 //!

@@ -1,7 +1,7 @@
 //! A network that can be cut, slowed, and made to lose, repeat and reorder packets, link by link and one way at a time.
 //!
 //! `tc netem` would be the tool, but many kernels are built without it. So the segment is a switch of ours: each host's
-//! `eth0` is a VXLAN tunnel whose far end is a socket of the [`Switch`], which reads every packet and decides what
+//! `eth0` is a VXLAN tunnel whose far end is a socket of the `Switch`, which reads every packet and decides what
 //! becomes of it. The hosts notice nothing of that: they see an Ethernet with addresses as on a [`crate::netns::Lan`].
 //!
 //! ```text
