@@ -19,7 +19,8 @@ fn put(node: &Node, key: &str, value: &str) {
     let cluster = ClusterId(u128::from_str_radix(cluster, 16).expect("a hexadecimal id").to_be_bytes());
     let options = StoreOptions { cluster: Some(cluster), ..StoreOptions::default() };
     let store = Store::open(&node.data_dir().join("store"), options).expect("open the store");
-    let node_id = identity["nodeId"].as_u64().expect("a node id");
+    let node_id = identity["memberId"].as_str().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let node_id = node_id.expect("a member id of hexadecimal digits");
     let raft = appliance_consensus::start(
         Config::new(node_id, node.data_dir()),
         store,
