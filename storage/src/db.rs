@@ -10,7 +10,7 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
@@ -19,7 +19,10 @@ use sled::{
     transaction::{ConflictableTransactionError, TransactionError, Transactional},
 };
 
-use crate::error::{Fatal, is_full};
+use crate::{
+    error::{Fatal, is_full},
+    pending::Pending,
+};
 
 /// sled keeps a page in one segment unless it is larger than a quarter of it; then it goes to a file that is never
 /// synced. 512 KiB and records of at most 6 KiB stay clear of that. It can never be changed for an existing database.
@@ -64,6 +67,10 @@ pub(crate) struct Db {
     sm: sled::Tree,
     /// A descriptor of our own on sled's main file: sled's flush does not sync it, so we do.
     main: File,
+    /// Rows that sled does not have yet.
+    pending: RwLock<Pending>,
+    /// Held by whoever adds to what is pending or moves it on, so that nothing is added in between.
+    moving: Mutex<()>,
     failed: OnceLock<Fatal>,
     /// Held until sled has let go of its files, whoever is the last to let go of this.
     _lock: Arc<File>,
@@ -87,12 +94,26 @@ impl Db {
         })?;
         let main = path.join("db");
         let main = File::open(&main).map_err(|error| Fatal::io("open", &main, &error))?;
-        Ok(Db { path: path.to_owned(), sled, meta, rev, sm, main, failed: OnceLock::new(), _lock: lock })
+        Ok(Db {
+            path: path.to_owned(),
+            sled,
+            meta,
+            rev,
+            sm,
+            main,
+            pending: RwLock::default(),
+            moving: Mutex::default(),
+            failed: OnceLock::new(),
+            _lock: lock,
+        })
     }
 
     /// One row's value.
     pub(crate) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<IVec>, Fatal> {
-        self.guard(|| self.tree(tree).get(key))
+        self.failure()?;
+        // What is not pending any more is in sled: it leaves here after it arrived there.
+        let pending = self.pending().get(tree, key).cloned();
+        pending.map_or_else(|| self.guard(|| self.tree(tree).get(key)), Ok)
     }
 
     /// Calls `each` for every row of a tree from one key on, in key order, until it answers false. Memory stays near the
@@ -103,36 +124,84 @@ impl Db {
         from: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, E>,
     ) -> Result<(), E> {
+        // First what is pending, then sled: a row that moves on meanwhile is seen twice and told once, never missed.
+        let mut pending = self.pending().from(tree, from).into_iter().peekable();
         let range = (Bound::Included(from.to_vec()), Bound::<Vec<u8>>::Unbounded);
         let mut rows = self.guard(|| Ok(self.tree(tree).range(range)))?;
         let mut unnoticed = 0;
-        while let Some((key, value)) = self.guard(|| rows.next().transpose())? {
+        loop {
+            let stored = self.guard(|| rows.next().transpose())?;
+            let before =
+                |key: &Vec<u8>| stored.as_ref().is_none_or(|(next, _)| key.as_slice() < next.as_ref());
+            while let Some((key, value)) = pending.next_if(|(key, _)| before(key)) {
+                if let Some(value) = value
+                    && !each(&key, &value)?
+                {
+                    return Ok(());
+                }
+            }
+            let Some((key, value)) = stored else { return Ok(()) };
+            let value = match pending.next_if(|(newer, _)| newer.as_slice() == key.as_ref()) {
+                Some((_, newer)) => newer,
+                None => Some(value),
+            };
+            let Some(value) = value else { continue };
             if !each(&key, &value)? {
-                break;
+                return Ok(());
             }
             unnoticed += value.len();
             if unnoticed >= NOTICE_BYTES {
                 unnoticed = 0;
-                self.get(tree, &key)?;
+                self.guard(|| self.tree(tree).get(&key))?;
             }
         }
+    }
+
+    /// Writes all rows or none, over all trees, and does not make them durable: after a crash the database is as it was
+    /// after some earlier commit. Whoever reads sees them at once.
+    pub(crate) fn commit(&self, rows: &[Row]) -> Result<(), Fatal> {
+        self.failure()?;
+        let _moving = self.moving();
+        let due = {
+            let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+            pending.add(rows);
+            pending.is_due()
+        };
+        if due { self.move_on() } else { Ok(()) }
+    }
+
+    /// Hands everything that is pending to sled.
+    fn settle(&self) -> Result<(), Fatal> {
+        let _moving = self.moving();
+        self.move_on()
+    }
+
+    /// One transaction for all of it. Readers go on meanwhile; the caller holds `moving`.
+    fn move_on(&self) -> Result<(), Fatal> {
+        {
+            let pending = self.pending();
+            if pending.is_empty() {
+                return self.failure();
+            }
+            self.transact(&pending)?;
+        }
+        *self.pending.write().unwrap_or_else(PoisonError::into_inner) = Pending::default();
         Ok(())
     }
 
-    /// Writes all rows or none, over all trees, and does not make them durable.
-    pub(crate) fn commit(&self, rows: &[Row]) -> Result<(), Fatal> {
+    fn transact(&self, pending: &Pending) -> Result<(), Fatal> {
         self.guard(|| {
             (&self.meta, &self.rev, &self.sm)
                 .transaction(|(meta, rev, sm)| {
-                    for row in rows {
-                        let tree = match row.tree {
+                    for (tree, key, value) in pending.all() {
+                        let tree = match tree {
                             Tree::Meta => meta,
                             Tree::Rev => rev,
                             Tree::Sm => sm,
                         };
-                        match &row.value {
-                            Some(value) => tree.insert(row.key.as_slice(), value.as_slice())?,
-                            None => tree.remove(row.key.as_slice())?,
+                        match value {
+                            Some(value) => tree.insert(key.as_slice(), value.clone())?,
+                            None => tree.remove(key.as_slice())?,
                         };
                     }
                     Ok::<(), ConflictableTransactionError<()>>(())
@@ -146,6 +215,7 @@ impl Db {
 
     /// Makes everything written durable: flush hands it to the kernel, fdatasync to the disk.
     pub(crate) fn sync(&self) -> Result<(), Fatal> {
+        self.settle()?;
         self.guard(|| self.sled.flush())?;
         if let Err(error) = self.main.sync_data() {
             return Err(self.fail(Fatal::io("fdatasync", &self.path.join("db"), &error)));
@@ -174,6 +244,15 @@ impl Db {
         self.failed.get_or_init(|| fatal).clone()
     }
 
+    // A panic under either lock can only be ours; the rows are whole either way.
+    fn pending(&self) -> RwLockReadGuard<'_, Pending> {
+        self.pending.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moving(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tree(&self, tree: Tree) -> &sled::Tree {
         match tree {
             Tree::Meta => &self.meta,
@@ -185,6 +264,15 @@ impl Db {
     fn guard<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Fatal> {
         self.failure()?;
         catch(&self.path, call).map_err(|fatal| self.fail(fatal))
+    }
+}
+
+impl Drop for Db {
+    /// So that a store that was closed has nothing to replay. One that failed is left as it is.
+    fn drop(&mut self) {
+        if let Err(error) = self.settle() {
+            tracing::debug!(%error, "rows not yet in sled are left to the log");
+        }
     }
 }
 
@@ -243,4 +331,73 @@ fn names_the_system(error: &io::Error) -> bool {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn open(path: &Path) -> Db {
+        let lock = Arc::new(File::open(path).expect("the folder"));
+        Db::open(&path.join("sled"), 1024 * 1024, lock).expect("opened")
+    }
+
+    fn scanned(db: &Db, from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        db.scan::<Fatal>(Tree::Rev, from, |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(true)
+        })
+        .expect("scanned");
+        rows
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn rows_are_read_alike_before_and_after_they_reach_sled(
+            writes in prop::collection::vec((0u8..40, prop::option::of(0u8..255), prop::bool::weighted(0.1)), 1..160),
+            from in 0u8..40,
+        ) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut db = open(folder.path());
+            let mut model = BTreeMap::new();
+            for (key, value, settled) in writes {
+                let row = Row { tree: Tree::Rev, key: vec![key], value: value.map(|value| vec![value; 3]) };
+                match &row.value {
+                    Some(value) => model.insert(row.key.clone(), value.clone()),
+                    None => model.remove(&row.key),
+                };
+                db.commit(&[row]).expect("committed");
+                if settled {
+                    db.sync().expect("synced");
+                }
+                let found = db.get(Tree::Rev, &[key]).expect("read").map(|value| value.to_vec());
+                prop_assert_eq!(found.as_ref(), model.get(&vec![key]));
+            }
+            let wanted = |from: &[u8]| model.range(from.to_vec()..).map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>();
+            prop_assert_eq!(scanned(&db, &[]), wanted(&[]));
+            prop_assert_eq!(scanned(&db, &[from]), wanted(&[from]));
+            drop(db);
+            db = open(folder.path());
+            prop_assert_eq!(scanned(&db, &[]), wanted(&[]), "closing loses nothing");
+        }
+    }
+
+    #[test]
+    fn a_few_rows_wait_and_many_do_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let db = open(folder.path());
+        let row = |key: u8| Row { tree: Tree::Sm, key: vec![key], value: Some(vec![key]) };
+        db.commit(&[row(1)]).expect("committed");
+        assert!(db.sm.is_empty(), "one row waits");
+        let many: Vec<Row> = (0..100).map(row).collect();
+        db.commit(&many).expect("committed");
+        assert!(!db.sm.is_empty() && db.pending().is_empty(), "a hundred go on at once");
+    }
 }

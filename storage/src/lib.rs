@@ -102,6 +102,7 @@ mod load;
 mod open;
 mod options;
 mod outcome;
+mod pending;
 mod purging;
 mod reader;
 mod record;
