@@ -2,7 +2,7 @@
 //!
 //! No clock, no randomness, no configuration, and every map it walks is ordered: the same log makes the same store on
 //! every member. It reads the store (the index, and sled for bytes that are not in memory) and writes nothing: what
-//! a whole batch of commands changes is gathered here and committed by `Store::apply` in one sled transaction.
+//! a whole batch of commands changes is gathered here and committed by `Store::apply` in one piece.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -23,7 +23,7 @@
 //!
 //! ```text
 //!  Command ──► apply ──► Batch: rows, new state, changes, outcomes
-//!                          │ one sled transaction: rev + sm
+//!                          │ rev + sm rows, pending and soon in sled
 //!                          ▼
 //!                        Core (index, state) ──► Reader: get, list, author, chain
 //!                          │
@@ -41,10 +41,11 @@
 //!
 //! # Why one batch per group of commands
 //!
-//! A sled transaction costs two writes of its own whatever is in it, and takes a lock that the whole process shares. So
-//! a group of committed entries is one transaction: the rows of their revisions, the remembered requests, the
-//! deletions compaction owes, and the state with the applied index. It is atomic and not durable. After a crash the
-//! store is exactly as it was after some earlier group, and the log is replayed from there; [`Store::checkpoint`]
+//! A sled transaction costs two writes of its own whatever is in it, wakes all of sled's threads, and takes a lock that
+//! the whole process shares. So a group of committed entries is one batch (the rows of their revisions, the remembered
+//! requests, the deletions compaction owes, and the state with the applied index), and small batches wait in memory for
+//! a transaction together. It is atomic and not durable. After a crash the store is exactly as it was after some earlier
+//! group, and the log is replayed from there; [`Store::checkpoint`]
 //! makes what was applied durable, and only behind that may the log be cut.
 //!
 //! A request id makes a retry harmless: the last thousands of answers are part of the replicated state, and a command

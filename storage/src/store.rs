@@ -1,8 +1,8 @@
 //! Store: the one owner of the write side. The raft thread has it; everyone else has a `Reader`.
 //!
-//! `apply` commits a group of log entries in one sled transaction and shows it to readers and watchers; `checkpoint`
-//! makes what was applied durable; `export` writes the file a lone node heals from. Any of them may answer `Fatal`,
-//! and from then on every one does.
+//! `apply` commits a group of log entries whole and shows it to readers and watchers, and sled takes a few groups in one
+//! transaction (see [`crate::pending`]); `checkpoint` makes what was applied durable; `export` writes the file a lone
+//! node heals from. Any of them may answer `Fatal`, and from then on every one does.
 
 use std::{
     io::Read,
@@ -84,7 +84,7 @@ impl Store {
         Reader { shared: self.shared.clone() }
     }
 
-    /// Applies committed log entries in one sled transaction, which is atomic and not yet durable: after a crash the
+    /// Applies committed log entries in one commit, which is atomic and not yet durable: after a crash the
     /// log is replayed from `applied_index() + 1`. Indices follow one another; only the first of an empty store may
     /// be any. `None` stands for raft's own entries. Answers one outcome for each.
     pub fn apply(&mut self, batch: &[(u64, Option<Command>)]) -> Result<Vec<Outcome>, Fatal> {
