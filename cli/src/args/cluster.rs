@@ -96,7 +96,8 @@ pub(crate) enum Member {
     #[command(after_help = "Examples:\n  \
         # A host that is going away, or that died\n  appliance ctl member remove node2 --yes\n\n\
         The host keeps enforcing the last policy it knew. To come back it joins anew, with an empty data directory. A\n\
-        removal that would leave fewer reachable voters than a quorum is refused; --force does it nevertheless.")]
+        removal that would leave fewer reachable voters than a quorum is refused: without a quorum nobody can agree to\n\
+        it. When the others are lost for good, `appliance ctl recover` goes on without them.")]
     Remove(MemberRemove),
 }
 
@@ -117,9 +118,6 @@ pub(crate) struct MemberRemove {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Even if the cluster is left without a spare
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 /// `leader`.

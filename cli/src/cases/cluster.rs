@@ -139,8 +139,7 @@ fn a_member_is_removed_only_by_who_means_it() {
     let lab = Lab::new();
     lab.answers("GET /cluster/status", 200, healthy());
     let removed = json!({"message": "n2 is removed; its host keeps enforcing"});
-    lab.answers("DELETE /cluster/members/00000000000000n2", 200, removed.clone());
-    lab.answers("DELETE /cluster/members/00000000000000n2?force=true", 200, removed);
+    lab.answers("DELETE /cluster/members/00000000000000n2", 200, removed);
     let question = "n2 (00000000000000n2) will leave the cluster for good; its host keeps enforcing the last policy it knew.";
     let seen = lab.ctl("member remove n2", "yes\n");
     let refused = format!("{question}\nnothing was done: nobody can be asked here; say --yes to do it\n");
@@ -151,10 +150,12 @@ fn a_member_is_removed_only_by_who_means_it() {
     let done = "n2 is removed; its host keeps enforcing\n";
     let seen = lab.ctl_person("member remove n2", "yes\n");
     assert_eq!((seen.status, seen.out.as_str()), (0, done));
-    assert_eq!(lab.ctl("member remove 00000000000000n2 --yes --force", ""), super::seen(0, done, ""));
+    assert_eq!(lab.ctl("member remove 00000000000000n2 --yes", ""), super::seen(0, done, ""));
     let requests: Vec<String> = lab.sent().into_iter().map(|(request, _)| request).collect();
-    let path = "DELETE /cluster/members/00000000000000n2";
-    assert_eq!(requests, [path.to_string(), format!("{path}?force=true")]);
+    assert_eq!(requests, ["DELETE /cluster/members/00000000000000n2"; 2]);
+    let forced = lab.ctl("member remove n2 --yes --force", "");
+    assert!(forced.status != 0 && forced.err.contains("--force"), "a quorum can not be forced: {forced:?}");
+    assert_eq!(lab.sent().len(), 2);
     let seen = lab.ctl("member remove nobody --yes", "");
     assert_eq!(seen, super::seen(1, "", "no member 'nobody'; there are n1, n2, n3\n"));
 }

@@ -51,7 +51,6 @@ async fn remove(args: &MemberRemove, world: &mut World) -> Result<Verdict, Failu
     );
     confirm(world, args.yes, &question)?;
     let path = path_of("members", &member.id, "");
-    let path = if args.force { format!("{path}?force=true") } else { path };
     let answer: Value = client.delete(&path, &json!({})).await.map_err(refused)?;
     tell(world, &answer, &format!("{} ({}) is removed.", member.name, member.id));
     Ok(Verdict::Done)
