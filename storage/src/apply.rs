@@ -4,7 +4,7 @@
 //! every member. It reads the store (the index, and sled for bytes that are not in memory) and writes nothing: what
 //! a whole batch of commands changes is gathered here and committed by `Store::apply` in one piece.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use crate::{
     chain::ChainHash,
@@ -146,6 +146,9 @@ impl<'a> Batch<'a> {
             let current = self.current(key)?;
             return Ok(current.is_some_and(|current| *current.record.value == **equals));
         }
+        if let Compare::NoneNewer { prefix, than } = compare {
+            return Ok(self.none_newer(prefix, *than));
+        }
         let counters = self.counters(compare.key());
         Ok(match compare {
             Compare::ModRevision { equals, .. } => {
@@ -156,8 +159,18 @@ impl<'a> Batch<'a> {
             }
             Compare::Version { equals, .. } => counters.map_or(0, |counters| counters.version) == *equals,
             Compare::Exists { .. } => counters.is_some(),
-            Compare::Absent { .. } | Compare::Value { .. } => counters.is_none(),
+            // The value's and the prefix's were answered above.
+            Compare::Absent { .. } | Compare::Value { .. } | Compare::NoneNewer { .. } => counters.is_none(),
         })
+    }
+
+    /// Whether every record under the prefix was last written at this revision or before.
+    fn none_newer(&self, prefix: &Key, than: Revision) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let mut written = self.writes.range::<Key, _>(from).take_while(|(key, _)| key.starts_with(prefix));
+        let mut standing = self.index.range(prefix).filter(|(key, _)| !self.writes.contains_key(key));
+        !written.any(|(_, current)| current.as_ref().is_some_and(|current| current.at.revision > than))
+            && !standing.any(|(_, slot)| slot.counters.at.revision > than)
     }
 
     fn reply(&self, draft: &mut Draft, op: &Op) -> Result<Reply, Fatal> {

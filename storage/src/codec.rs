@@ -126,6 +126,12 @@ mod tests {
         }
     }
 
+    /// What came after the first release of [`command`]'s format.
+    fn newer_command() -> Command {
+        let compare = vec![Compare::NoneNewer { prefix: Key::from("k/"), than: Revision(7) }];
+        Command::Txn { author: author(), compare, then: Vec::new(), otherwise: Vec::new() }
+    }
+
     fn record() -> Record {
         let (create_revision, mod_revision) = (Revision(2), Revision(3));
         Record {
@@ -177,6 +183,7 @@ mod tests {
         vec![
             ("command-txn", command().encode()),
             ("command-compact", compact.encode()),
+            ("command-none-newer", newer_command().encode()),
             ("outcome-succeeded", succeeded.encode()),
             ("outcome-failed", failed.encode()),
             ("outcome-refused", refused.encode()),
@@ -209,6 +216,7 @@ mod tests {
     #[test]
     fn what_was_encoded_decodes_to_itself() {
         assert_eq!(Command::decode(&command().encode()), Ok(command()));
+        assert_eq!(Command::decode(&newer_command().encode()), Ok(newer_command()));
         for outcome in outcomes() {
             assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
         }

@@ -18,6 +18,9 @@ pub const COMMAND_BYTES_MAX: usize = 1_536 * 1_024;
 /// More compares or operations than this in one transaction would hold up everyone behind it.
 pub const TXN_OPS_MAX: usize = 1_024;
 
+/// Each walks the keys under its prefix, on the thread that everyone's writes wait for.
+pub const PREFIX_COMPARES_MAX: usize = 4;
+
 /// A longer reason, name or address tells nobody more, and each is kept with its revision.
 pub const AUTHOR_FIELD_BYTES_MAX: usize = 1_024;
 
@@ -68,6 +71,8 @@ impl fmt::Debug for RequestId {
 }
 
 /// A precondition of a transaction.
+///
+/// The log keeps them by their place here: new ones go to the end, and none ever leaves.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Compare {
     /// The key was last written at exactly this revision; 0 asks for it to be absent.
@@ -108,12 +113,21 @@ pub enum Compare {
         /// The key looked at.
         key: Key,
     },
+    /// No record under the prefix was last written after this revision: what a list at that revision did not show is
+    /// not there. Records that went since do not count; whoever looked for something still finds no more than it did.
+    NoneNewer {
+        /// The prefix of the keys looked at.
+        prefix: Key,
+        /// The revision of the list.
+        than: Revision,
+    },
 }
 
 impl Compare {
-    /// The key it looks at.
+    /// The key it looks at, or the prefix of the keys.
     pub fn key(&self) -> &Key {
         match self {
+            Compare::NoneNewer { prefix, .. } => prefix,
             Compare::ModRevision { key, .. }
             | Compare::CreateRevision { key, .. }
             | Compare::Version { key, .. }
@@ -167,6 +181,9 @@ pub enum InvalidCommand {
     /// Too many compares or operations.
     #[error("{0} compares and operations; a transaction has at most {TXN_OPS_MAX}")]
     TooManyOps(usize),
+    /// Too many walks over a prefix.
+    #[error("{0} compares of a whole prefix; a transaction has at most {PREFIX_COMPARES_MAX}")]
+    TooManyPrefixes(usize),
     /// An author's name, source or reason is too long.
     #[error("author's {field} of {length} bytes; at most {AUTHOR_FIELD_BYTES_MAX}")]
     AuthorLength {
@@ -198,6 +215,10 @@ impl Command {
         let ops = compare.len() + then.len() + otherwise.len();
         if ops > TXN_OPS_MAX {
             return Err(InvalidCommand::TooManyOps(ops));
+        }
+        let prefixes = compare.iter().filter(|compare| matches!(compare, Compare::NoneNewer { .. })).count();
+        if prefixes > PREFIX_COMPARES_MAX {
+            return Err(InvalidCommand::TooManyPrefixes(prefixes));
         }
         let keys = compare.iter().map(Compare::key).chain(then.iter().chain(otherwise).map(Op::key));
         for length in keys.map(|key| key.as_bytes().len()) {

@@ -74,7 +74,8 @@
 //! # Questions for a reviewer
 //!
 //! * Can any two members differ after the same log? Look for configuration in `apply`: there is none, and bounds that
-//!   decide outcomes ([`TXN_OPS_MAX`], [`REPLIES_BYTES_MAX`], the request window's) are constants of the format.
+//!   decide outcomes ([`TXN_OPS_MAX`], [`PREFIX_COMPARES_MAX`], [`REPLIES_BYTES_MAX`], the request window's) are
+//!   constants of the format.
 //! * Can a reader see half of a batch? The index changes under one lock, and rows are never overwritten.
 //! * Can a row be removed that somebody is about to read? See `holds`, `purging` and the gate in `reader`.
 //! * Can damage pass for health? A whole earlier state can, and sled answers most damage to its tail with one. If it is
@@ -120,8 +121,8 @@ pub use apply::REPLIES_BYTES_MAX;
 pub use chain::{ChainHash, ChainHead};
 pub use codec::CodecError;
 pub use command::{
-    AUTHOR_FIELD_BYTES_MAX, Author, COMMAND_BYTES_MAX, Command, Compare, InvalidCommand, Op, RequestId,
-    TXN_OPS_MAX,
+    AUTHOR_FIELD_BYTES_MAX, Author, COMMAND_BYTES_MAX, Command, Compare, InvalidCommand, Op,
+    PREFIX_COMPARES_MAX, RequestId, TXN_OPS_MAX,
 };
 pub use error::{Fatal, OpenError, SnapshotError};
 pub use event::Event;

@@ -1,12 +1,11 @@
 //! DELETE of one object. It promises that the object that goes is the one that was meant: by uid or version when the
 //! client names one, and in any case the same life that was looked at. A Node takes along what only it gave meaning to.
 //!
-//! A tier goes only when no policy stands in it. That is looked up before the transaction and not compared in it: a
-//! policy created between the two would stand in a tier that is gone. It stays in force all the same: enforcement asks
-//! the policies of an unknown tier last and denies at its end.
+//! A tier goes only when no policy stands in it: looked up first, and compared in the transaction that no policy was
+//! written since. With a policy's own compare of its tier, whichever comes second is refused.
 
 use appliance_resources::{Kind, ResourceKey, Status};
-use appliance_storage::{Key, Reader};
+use appliance_storage::{Compare, Key, Reader};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
@@ -15,7 +14,7 @@ use super::admission::{self, Operation};
 use super::call::Call;
 use super::list::selected;
 use super::options::{DeleteOptions, delete_options};
-use super::registry::{Deleted, Preconditions};
+use super::registry::{Cascade, Deleted, Preconditions};
 use super::request::Scope;
 use super::respond::{Refusal, json};
 use super::selection::Selection;
@@ -43,19 +42,24 @@ pub(crate) async fn remove(
 }
 
 /// What is deleted together with an object, or why it is not deleted at all.
-fn goes_along(reader: &Reader, key: &ResourceKey) -> Result<Vec<Key>, Refusal> {
+fn goes_along(reader: &Reader, key: &ResourceKey) -> Result<Cascade, Refusal> {
     match key.kind {
-        Kind::Tier if has_policies(reader, &key.name)? => Err(admission::tier_in_use(&key.name)),
-        Kind::Node => belongings(reader, &key.name),
-        _ => Ok(Vec::new()),
+        Kind::Tier => Ok(Cascade { guard: Some(without_policies(reader, &key.name)?), ..Cascade::default() }),
+        Kind::Node => Ok(Cascade { keys: belongings(reader, &key.name)?, ..Cascade::default() }),
+        _ => Ok(Cascade::default()),
     }
 }
 
-fn has_policies(reader: &Reader, tier: &str) -> Result<bool, Refusal> {
+/// What must hold for a tier that no policy stands in to be without one still.
+fn without_policies(reader: &Reader, tier: &str) -> Result<Compare, Refusal> {
     let kind = Kind::GlobalNetworkPolicy;
     let in_tier = Selection::parse(kind, "", &format!("spec.tier={tier}")).map_err(Status::internal)?;
-    let (_, policies) = reader.list(&Key::from(ResourceKey::prefix(kind, None)))?;
-    Ok(policies.iter().any(|policy| selected(&in_tier, &policy.key, policy)))
+    let prefix = Key::from(ResourceKey::prefix(kind, None));
+    let (than, policies) = reader.list(&prefix)?;
+    match policies.iter().any(|policy| selected(&in_tier, &policy.key, policy)) {
+        true => Err(admission::tier_in_use(tier)),
+        false => Ok(Compare::NoneNewer { prefix, than }),
+    }
 }
 
 /// A node's endpoints, settings and report. Without the node nothing would ever read or remove them.
@@ -88,7 +92,10 @@ fn node_of(endpoint: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use serde_json::json;
+    use tokio::runtime::Handle;
 
     use super::*;
     use crate::api::harness::{Harness, endpoint, policy};
@@ -150,6 +157,32 @@ mod tests {
             api.delete("tiers/default", json!({})).await.summary(),
             "403 Forbidden: tiers.projectcalico.org \"default\" is forbidden: operation Delete is not supported on default: Cannot delete default tier"
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_policy_that_comes_between_the_look_and_the_deletion_keeps_its_tier() {
+        let api = Harness::start().await;
+        api.post("tiers", json!({"metadata": {"name": "ops"}, "spec": {"order": 5}})).await;
+        let key = ResourceKey::global(Kind::Tier, "ops");
+        let looks = AtomicUsize::new(0);
+        let overtaken = |reader: &Reader| {
+            let along = goes_along(reader, &key);
+            if looks.fetch_add(1, Relaxed) == 0 {
+                let created = api.post("globalnetworkpolicies", policy("p", "ops"));
+                let created = tokio::task::block_in_place(|| Handle::current().block_on(created));
+                assert_eq!(created.code, 201);
+                assert!(along.is_ok(), "it was not there when we looked");
+            }
+            along
+        };
+        let author = crate::author::node("n1", "test");
+        let deleted = api.registry.delete(author, &key, &Preconditions::default(), false, overtaken).await;
+        assert!(deleted.is_err() && looks.load(Relaxed) == 2, "the second look sees it: {deleted:?}");
+        assert_eq!(api.get("tiers/ops").await.code, 200);
+
+        api.delete("globalnetworkpolicies/p", json!({})).await;
+        assert_eq!(api.delete("tiers/ops", json!({})).await.code, 200, "what went does not count");
+        assert_eq!(api.post("globalnetworkpolicies", policy("p", "ops")).await.code, 422);
     }
 
     #[tokio::test]

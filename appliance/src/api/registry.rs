@@ -60,6 +60,15 @@ pub(crate) struct Preconditions {
     pub(crate) resource_version: Option<u64>,
 }
 
+/// What a deletion takes along, by a look at the store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cascade {
+    /// Deleted with the object.
+    pub(crate) keys: Vec<Key>,
+    /// What makes sure that the look was not overtaken.
+    pub(crate) guard: Option<Compare>,
+}
+
 /// What was deleted, or would be.
 #[derive(Clone, Debug)]
 pub(crate) struct Deleted {
@@ -261,7 +270,7 @@ impl Registry {
         key: &ResourceKey,
         preconditions: &Preconditions,
         dry_run: bool,
-        cascade: impl Fn(&Reader) -> Result<Vec<Key>, Refusal>,
+        cascade: impl Fn(&Reader) -> Result<Cascade, Refusal>,
     ) -> Result<Deleted, Refusal> {
         let mut writing = Writing::new(&self.raft, author, &Key::from(key.path()));
         for attempt in 0..EDIT_ATTEMPTS {
@@ -273,9 +282,10 @@ impl Registry {
                 self.doomed(key, preconditions).and_then(|doomed| Ok((doomed, cascade(&self.reader)?)));
             match found {
                 Ok((doomed, _)) if confirmed && dry_run => return Ok(doomed),
-                Ok((doomed, others)) if !dry_run => {
-                    let compare = vec![same_object(&doomed.record, preconditions)];
-                    let then = std::iter::once(doomed.record.key.clone()).chain(others);
+                Ok((doomed, Cascade { keys, guard })) if !dry_run => {
+                    let mut compare = vec![same_object(&doomed.record, preconditions)];
+                    compare.extend(guard);
+                    let then = std::iter::once(doomed.record.key.clone()).chain(keys);
                     let then = then.map(|key| Op::Delete { key }).collect();
                     if let Txn::Done(replies) = self.txn(&mut writing, compare, then, Vec::new()).await? {
                         return Ok(deleted(replies).unwrap_or(doomed));

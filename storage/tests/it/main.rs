@@ -8,4 +8,5 @@ mod requests;
 mod scripts;
 mod snapshots;
 mod support;
+mod upgrade;
 mod watching;

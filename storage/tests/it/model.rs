@@ -47,6 +47,13 @@ impl Model {
     }
 
     fn holds(&self, compare: &Compare) -> bool {
+        if let Compare::NoneNewer { prefix, than } = compare {
+            let prefix = prefix.to_string();
+            return !self
+                .records
+                .iter()
+                .any(|(key, held)| key.starts_with(&prefix) && held.modified > than.0);
+        }
         let held = self.records.get(&compare.key().to_string());
         match compare {
             Compare::ModRevision { equals, .. } => held.map_or(0, |held| held.modified) == equals.0,
@@ -55,6 +62,7 @@ impl Model {
             Compare::Value { equals, .. } => held.is_some_and(|held| held.value.as_bytes() == equals),
             Compare::Exists { .. } => held.is_some(),
             Compare::Absent { .. } => held.is_none(),
+            Compare::NoneNewer { .. } => unreachable!("answered above"),
         }
     }
 
@@ -152,6 +160,7 @@ fn compare() -> impl Strategy<Value = Compare> {
         (key(), value()).prop_map(|(key, equals)| Compare::Value { key, equals }),
         key().prop_map(|key| Compare::Exists { key }),
         key().prop_map(|key| Compare::Absent { key }),
+        (key(), 0u64..30).prop_map(|(prefix, n)| Compare::NoneNewer { prefix, than: Revision(n) }),
     ]
 }
 

@@ -191,6 +191,7 @@ fn parse_compare(words: &[&str]) -> Compare {
         "value" => Compare::Value { key, equals: words[2].as_bytes().to_vec() },
         "exists" => Compare::Exists { key },
         "absent" => Compare::Absent { key },
+        "none-newer" => Compare::NoneNewer { prefix: key, than: Revision(number()) },
         other => panic!("no such compare: {other}"),
     }
 }
