@@ -46,6 +46,8 @@ pub(crate) struct Member {
     pub(crate) last_contact_ms: Option<u64>,
     pub(crate) applied: Option<u64>,
     pub(crate) last: Option<u64>,
+    /// The term of the last entry of its log; a node of an older version does not say.
+    pub(crate) last_term: Option<u64>,
     pub(crate) term: Option<u64>,
     pub(crate) lag: Option<u64>,
     pub(crate) revision: Option<u64>,
@@ -121,18 +123,20 @@ impl Status {
         self.members.iter().filter(|member| !self.hears(member) && member.role != "removed")
     }
 
-    /// The survivor to recover on: with the longest log and the most applied. Among equals the one we asked, so that
-    /// nobody is sent elsewhere for nothing.
+    /// The survivor to recover on: the one whose log any other would follow, as raft compares them, by the term of the
+    /// last entry and only then by length. A longer log of an older term ends in entries that were never acknowledged.
+    /// That log has everything that any other has applied; where the terms are not told, or the numbers contradict that,
+    /// it must have applied the most too. Among equals the one we asked, so that nobody is sent elsewhere for nothing.
     pub(crate) fn fullest(&self) -> Option<Fullest> {
-        let best = |what: fn(&Member) -> (u64, u64)| {
-            self.survivors()
-                .filter(|member| !member.diverged)
-                .max_by_key(|member| (what(member), self.is_here(member)))
-        };
-        let longest = best(Member::by_log)?;
-        let furthest = best(Member::by_state)?;
+        let candidates = || self.survivors().filter(|member| !member.diverged);
+        let terms = candidates().all(|member| member.last_term.is_some());
+        let log = |member: &Member| (member.last_term.filter(|_| terms).unwrap_or(0), member.end());
+        let applied = |member: &Member| member.applied.unwrap_or(0);
+        let longest = candidates().max_by_key(|one| (log(one), applied(one), self.is_here(one)))?;
+        let furthest = candidates().max_by_key(|one| (applied(one), log(one), self.is_here(one)))?;
         let holds_all = |one: &Member, other: &Member| {
-            one.log() >= other.log() && one.applied.unwrap_or(0) >= other.applied.unwrap_or(0)
+            let reaches = if terms { one.end() } else { applied(one) };
+            log(one) >= log(other) && reaches >= applied(other)
         };
         Some(if holds_all(longest, furthest) {
             Fullest::One(longest.name.clone())
@@ -199,17 +203,9 @@ impl Status {
 }
 
 impl Member {
-    /// Term and end of its log: what a log is compared by.
-    fn log(&self) -> u64 {
+    /// Where its log ends.
+    fn end(&self) -> u64 {
         self.last.unwrap_or(0)
-    }
-
-    fn by_log(&self) -> (u64, u64) {
-        (self.log(), self.applied.unwrap_or(0))
-    }
-
-    fn by_state(&self) -> (u64, u64) {
-        (self.applied.unwrap_or(0), self.log())
     }
 
     /// How long until its certificate ends; negative once it has.
@@ -337,6 +333,32 @@ mod tests {
         assert_eq!(fullest(&[("a", false, 4, 6), ("b", true, 5, 6)]), one("b"));
         let unclear = Fullest::Unclear { longest: "a".to_string(), furthest: "b".to_string() };
         assert_eq!(fullest(&[("a", false, 5, 9), ("b", true, 7, 7)]), Some(unclear));
+    }
+
+    #[test]
+    fn of_two_logs_the_newer_term_wins_and_not_the_longer() {
+        // Name, applied, end of the log, term of its last entry.
+        let fullest = |members: &[(&str, u64, u64, Option<u64>)]| {
+            let plain = members.iter().map(|(name, applied, last, _)| (*name, true, *applied, *last));
+            let mut status = status(false, &plain.collect::<Vec<_>>());
+            for (member, (.., term)) in status.members.iter_mut().zip(members) {
+                member.last_term = *term;
+            }
+            status.fullest()
+        };
+        let one = |name: &str| Some(Fullest::One(name.to_string()));
+        // What `a` has after entry 5 a leader of term 3 never had: nobody was told that it is done.
+        assert_eq!(fullest(&[("a", 5, 9, Some(2)), ("b", 7, 7, Some(3))]), one("b"));
+        assert_eq!(fullest(&[("a", 5, 9, Some(2)), ("b", 4, 6, Some(3))]), one("b"));
+        // Within a term one log is the beginning of the other.
+        assert_eq!(fullest(&[("a", 5, 9, Some(3)), ("b", 7, 7, Some(3))]), one("a"));
+        assert_eq!(fullest(&[("a", 5, 7, Some(3)), ("b", 5, 7, Some(3))]), one("a"), "who was asked");
+        // What can not be, and what is not told, is left to a person.
+        let unclear = |longest: &str, furthest: &str| {
+            Some(Fullest::Unclear { longest: longest.to_string(), furthest: furthest.to_string() })
+        };
+        assert_eq!(fullest(&[("a", 9, 9, Some(2)), ("b", 7, 7, Some(3))]), unclear("b", "a"));
+        assert_eq!(fullest(&[("a", 5, 9, None), ("b", 7, 7, Some(3))]), unclear("a", "b"));
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl<M: StateMachine> Replica<M> {
             applied: self.machine.applied_index(),
             commit,
             last,
+            last_term: self.node.log().last_term(),
             term,
             revision,
             chain,

@@ -37,6 +37,7 @@ pub(crate) struct Log {
     cut: SnapshotMetadata,
     conf: SnapshotMetadata,
     last: u64,
+    last_term: u64,
     cache: Cache,
     snapshot: Option<Snapshot>,
     /// Raft met a follower that needs a snapshot; the replica makes one, for only it has the state.
@@ -78,17 +79,20 @@ impl Log {
             || WalError::Read { dir: dir.clone(), reason: "the HardState record is missing".to_owned() };
         let hard_state: HardState = wal.get(Slot::HardState)?.ok_or_else(missing)?;
         let last = last_entry(&wal, &dir, cut.index)?;
-        Ok(Log {
+        let mut log = Log {
             wal,
             dir,
             hard_state,
             cut,
             conf,
             last,
+            last_term: 0,
             cache: Cache::default(),
             snapshot: None,
             wanted: Cell::new(None),
-        })
+        };
+        log.last_term = log.read_term(last)?;
+        Ok(log)
     }
 
     /// What a state of `applied` entries holds: an empty one is that of the synthetic snapshot, if the log began so.
@@ -165,7 +169,7 @@ impl Log {
         self.hard_state.commit = snapshot.index;
         self.hard_state.term = self.hard_state.term.max(snapshot.term);
         self.wal.stage_cut(self.last.max(snapshot.index) + 1);
-        self.last = snapshot.index;
+        (self.last, self.last_term) = (snapshot.index, snapshot.term);
         self.cache = Cache::default();
         self.stage_records()?;
         self.wal.stage_removal(Slot::Restoring);
@@ -186,7 +190,7 @@ impl Log {
         self.wal.commit()?;
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
             self.cache.forget_from(first.index);
-            self.last = last.index;
+            (self.last, self.last_term) = (last.index, last.term);
             entries.iter().for_each(|entry| self.cache.push(entry.clone()));
         }
         Ok(())
@@ -259,6 +263,12 @@ impl Log {
 
     pub(crate) fn last(&self) -> u64 {
         self.last
+    }
+
+    /// The term the last entry was proposed in. Of two logs the one with the newer term holds more, however long the
+    /// other is.
+    pub(crate) fn last_term(&self) -> u64 {
+        self.last_term
     }
 
     /// Entries held, and bytes of the files that hold them.
@@ -492,14 +502,14 @@ mod tests {
         let mut log = reopened(&config);
         log.agree_with(1).unwrap();
         log.append(&entries(6..=7, 3), Some(&hard_state(3, 5))).unwrap();
-        assert_eq!((log.last(), log.term(7).unwrap(), log.term(5).unwrap()), (7, 3, 2));
+        assert_eq!((log.last(), log.last_term(), log.term(7).unwrap(), log.term(5).unwrap()), (7, 3, 3, 2));
 
         let mut log = {
             drop(log);
             reopened(&config)
         };
         log.agree_with(1).unwrap();
-        assert_eq!((log.last(), log.term(7).unwrap(), log.term(5).unwrap()), (7, 3, 2));
+        assert_eq!((log.last(), log.last_term(), log.term(7).unwrap(), log.term(5).unwrap()), (7, 3, 3, 2));
     }
 
     #[test]

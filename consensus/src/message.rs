@@ -144,6 +144,8 @@ pub struct Beat {
     pub commit: u64,
     /// The last entry in its log.
     pub last: u64,
+    /// The term of that entry.
+    pub last_term: u64,
     /// Its term.
     pub term: u64,
     /// The revision of its state.

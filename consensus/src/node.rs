@@ -264,6 +264,7 @@ impl Node {
             applied,
             first: self.log().first(),
             last: self.log().last(),
+            last_term: self.log().last_term(),
             removed: self.is_removed(),
             voters: conf.voters,
             outgoing_voters: conf.voters_outgoing,

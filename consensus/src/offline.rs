@@ -34,6 +34,8 @@ pub struct Replayed {
     /// The last entry known to be committed. Every member with a quorum has the entries up to here; those after it may
     /// have been acknowledged, or may never have left this member.
     pub known_committed: u64,
+    /// The term of the last entry. Of two survivors' logs the one with the newer term holds more, however long the other.
+    pub last_term: u64,
     /// The newest term this member took part in.
     pub term: u64,
     /// Who voted, by what this member last heard.
@@ -80,6 +82,7 @@ pub fn replay<M: StateMachine>(config: &Config, machine: &mut M) -> Result<Repla
         applied_before,
         applied: machine.applied_index(),
         known_committed: log.commit().max(applied_before),
+        last_term: log.last_term(),
         term: log.newest_term(),
         voters: log.voters(),
     })
@@ -138,7 +141,14 @@ mod tests {
         assert_eq!(machine.to_string(), "@5 {a=3 b=2}");
         assert_eq!(
             replayed,
-            Replayed { applied_before: 0, applied: 5, known_committed: 4, term: 4, voters: vec![7, 8, 9] }
+            Replayed {
+                applied_before: 0,
+                applied: 5,
+                known_committed: 4,
+                last_term: 3,
+                term: 4,
+                voters: vec![7, 8, 9]
+            }
         );
         assert_eq!(replayed.in_doubt(), 5..=5);
         let again = replay(&config, &mut machine).unwrap();

@@ -49,6 +49,8 @@ pub struct Status {
     pub first: u64,
     /// The last entry in the log.
     pub last: u64,
+    /// The term of the last entry in the log: what logs are compared by, before their length.
+    pub last_term: u64,
     /// Members that vote, ascending.
     pub voters: Vec<u64>,
     /// Members that voted until the change that is under way, ascending; empty when none is.

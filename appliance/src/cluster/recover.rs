@@ -192,6 +192,7 @@ fn describe(answer: &mut Value, old: &NodeIdentity, replayed: &Replayed) {
         "member": old.member_id,
         "voters": voters,
         "term": replayed.term,
+        "lastTerm": replayed.last_term,
         "applied": replayed.applied,
         "knownCommitted": replayed.known_committed,
         "inDoubt": in_doubt.clone().count(),

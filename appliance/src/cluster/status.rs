@@ -68,6 +68,7 @@ pub(crate) struct MemberStatus {
     last_contact_ms: Option<u64>,
     applied: Option<u64>,
     last: Option<u64>,
+    last_term: Option<u64>,
     term: Option<u64>,
     lag: Option<u64>,
     revision: Option<u64>,
@@ -160,6 +161,7 @@ impl Sight<'_> {
             last_contact_ms: life.silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
             applied: life.applied,
             last: life.last,
+            last_term: life.last_term,
             term: life.term,
             lag: life.applied.map(|applied| furthest.saturating_sub(applied)),
             revision: life.revision,
@@ -187,6 +189,7 @@ impl Sight<'_> {
             silent: Some(Duration::ZERO),
             applied: Some(self.raft.applied),
             last: Some(self.raft.last),
+            last_term: Some(self.raft.last_term),
             term: Some(self.raft.term),
             revision: Some(self.revision),
             diverged: self.raft.diverged,
@@ -199,6 +202,7 @@ impl Sight<'_> {
             silent: (peer.heard_ticks != u32::MAX).then(|| self.tick.saturating_mul(peer.heard_ticks)),
             applied: peer.beat.map(|beat| beat.applied),
             last: peer.beat.map(|beat| beat.last),
+            last_term: peer.beat.map(|beat| beat.last_term),
             term: peer.beat.map(|beat| beat.term),
             revision: peer.beat.map(|beat| beat.revision),
             diverged: peer.beat.is_some_and(|beat| beat.diverged),
@@ -212,6 +216,7 @@ struct Life {
     silent: Option<Duration>,
     applied: Option<u64>,
     last: Option<u64>,
+    last_term: Option<u64>,
     term: Option<u64>,
     revision: Option<u64>,
     diverged: bool,
@@ -245,7 +250,7 @@ mod tests {
     }
 
     fn raft() -> Status {
-        let beat = Beat { applied: 90, last: 100, revision: 40, ..Beat::default() };
+        let beat = Beat { applied: 90, last: 100, last_term: 2, revision: 40, ..Beat::default() };
         let heard = PeerStatus { beat: Some(beat), heard_ticks: 4, ..PeerStatus::default() };
         let silent = PeerStatus { heard_ticks: 100, ..heard };
         let never = PeerStatus { heard_ticks: u32::MAX, ..PeerStatus::default() };
@@ -257,6 +262,7 @@ mod tests {
             commit: 100,
             applied: 100,
             last: 101,
+            last_term: 3,
             voters: vec![1, 2, 3],
             learners: vec![4],
             peers: [(2, heard), (3, silent), (4, never)].into(),

@@ -10,7 +10,7 @@ fn member(name: &str, role: &str, reachable: bool, applied: u64) -> Value {
     json!({"id": format!("00000000000000{name}"), "name": name, "role": role, "leader": false,
            "peer": [format!("10.0.0.{applied}:2380")], "api": ["10.0.0.1:6443"], "version": "0.1.0",
            "reachable": reachable, "lastContactMs": if reachable { 40 } else { 300_000 }, "applied": applied,
-           "last": applied, "lag": 0, "revision": 40, "enforcedRevision": 40, "enforcement": "Enforcing",
+           "last": applied, "lastTerm": 3, "lag": 0, "revision": 40, "enforcedRevision": 40, "enforcement": "Enforcing",
            "diverged": false, "certificateExpires": "2026-03-31T00:00:00Z"})
 }
 
@@ -262,8 +262,8 @@ fn recovery_shows_asks_does_it_and_says_what_to_do_elsewhere() {
     let told = stripped(&seen.err);
     for expected in [
         "Cluster c1: 1 of 3 voters can be reached, 2 are needed.\n",
-        "NAME   ROLE    STATE   APPLIED   LAST   TERM   REVISION\nn1     voter   here    7         7      ?      40\n",
-        "n3     voter   lost    6         6      ?      40\n",
+        "NAME   ROLE    STATE   APPLIED   LAST   OF TERM   REVISION\nn1     voter   here    7         7      3         40\n",
+        "n3     voter   lost    6         6      3         40\n",
         "Try first: start n2, n3.",
         "every write that only n2, n3 had",
     ] {

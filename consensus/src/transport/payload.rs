@@ -86,6 +86,7 @@ struct WireBeat {
     applied: u64,
     commit: u64,
     last: u64,
+    last_term: u64,
     term: u64,
     revision: u64,
     chain: [u8; 32],
@@ -305,12 +306,12 @@ impl WireRefusal {
 
 impl WireBeat {
     fn of(beat: &Beat) -> WireBeat {
-        let Beat { applied, commit, last, term, revision, chain, diverged } = *beat;
-        WireBeat { applied, commit, last, term, revision, chain, diverged }
+        let Beat { applied, commit, last, last_term, term, revision, chain, diverged } = *beat;
+        WireBeat { applied, commit, last, last_term, term, revision, chain, diverged }
     }
 
     fn into_beat(self) -> Beat {
-        let WireBeat { applied, commit, last, term, revision, chain, diverged } = self;
-        Beat { applied, commit, last, term, revision, chain, diverged }
+        let WireBeat { applied, commit, last, last_term, term, revision, chain, diverged } = self;
+        Beat { applied, commit, last, last_term, term, revision, chain, diverged }
     }
 }

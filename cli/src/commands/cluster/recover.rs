@@ -65,11 +65,11 @@ fn standing(status: &Status, here: &str) -> String {
             state.to_string(),
             number(member.applied),
             number(member.last),
-            number(member.term),
+            number(member.last_term),
             number(member.revision),
         ]
     };
-    let headings = ["NAME", "ROLE", "STATE", "APPLIED", "LAST", "TERM", "REVISION"];
+    let headings = ["NAME", "ROLE", "STATE", "APPLIED", "LAST", "OF TERM", "REVISION"];
     let table = Table {
         headings: headings.map(str::to_string).to_vec(),
         rows: status.members.iter().filter(|member| member.role != "removed").map(row).collect(),
@@ -100,7 +100,7 @@ fn check_place(args: &Recover, status: &Status, here: &str) -> Result<(), Failur
             Err(format!("{name} holds more than {here}: {command}").into())
         }
         Some(Fullest::Unclear { longest, furthest }) => Err(format!(
-            "no survivor holds everything: {furthest} has applied most, {longest} has the longest log. What {furthest} \
+            "no survivor holds everything: {furthest} has applied most, {longest} has the better log. What {furthest} \
              applied is certain to have been acknowledged, so {furthest} is the safer one: run `appliance ctl recover \
              --force` there"
         )

@@ -227,8 +227,9 @@ fn what_is_ours_comes_through_whole() {
         };
         assert_eq!(same, refusal);
     }
+    let (revision, chain) = (u64::MAX, [5; 32]);
     let beat =
-        Beat { applied: 1, commit: 2, last: 3, term: 4, revision: u64::MAX, chain: [5; 32], diverged: true };
+        Beat { applied: 1, commit: 2, last: 3, last_term: 6, term: 4, revision, chain, diverged: true };
     let IncomingPayload::Beat(same) = read(Payload::Beat(beat)) else { panic!("a beat") };
     assert_eq!(same, beat);
 }
