@@ -18,8 +18,36 @@ fn library() -> PathBuf {
     path
 }
 
+/// What moves the clock of a process by what is in this file, and leaves alone what it measures time with.
+pub(crate) fn moved_by(stamp: &Path) -> [(&'static str, String); 5] {
+    [
+        ("LD_PRELOAD", library().display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", stamp.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ]
+}
+
+/// Three members whose clocks are moved by the files that are given with them, one each; right as yet.
+pub(crate) fn moved_cluster(directory: &Path, seed: u64) -> (Cluster, Vec<PathBuf>) {
+    let mut cluster = Cluster::prepare(3, Options { seed, ..Options::default() });
+    let stamps: Vec<PathBuf> = (0..3).map(|number| directory.join(format!("clock-{number}"))).collect();
+    for (node, stamp) in cluster.nodes.iter_mut().zip(&stamps) {
+        step(stamp, 0);
+        for (variable, value) in moved_by(stamp) {
+            node.set_environment(variable, &value);
+        }
+    }
+    cluster.nodes[0].run();
+    cluster.join(1, 0);
+    cluster.join(2, 0);
+    cluster.wait_healthy();
+    (cluster, stamps)
+}
+
 /// Sets a node's clock off by so many seconds from now on.
-fn step(stamp: &Path, seconds: i64) {
+pub(crate) fn step(stamp: &Path, seconds: i64) {
     // Whole or not at all: the node may read it at any moment.
     let new = stamp.with_extension("new");
     fs::write(&new, format!("{seconds:+}\n")).expect("write the offset");
@@ -30,21 +58,7 @@ fn step(stamp: &Path, seconds: i64) {
 fn clocks_that_jump_by_hours_lose_nothing_and_depose_nobody() {
     let seed = seed();
     let directory = tempfile::tempdir().expect("a directory");
-    let mut cluster = Cluster::prepare(3, Options { seed, ..Options::default() });
-    let stamps: Vec<PathBuf> =
-        (0..3).map(|number| directory.path().join(format!("clock-{number}"))).collect();
-    for (node, stamp) in cluster.nodes.iter_mut().zip(&stamps) {
-        step(stamp, 0);
-        node.set_environment("LD_PRELOAD", &library().display().to_string());
-        node.set_environment("FAKETIME_TIMESTAMP_FILE", &stamp.display().to_string());
-        node.set_environment("FAKETIME_NO_CACHE", "1");
-        node.set_environment("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        node.set_environment("DONT_FAKE_MONOTONIC", "1");
-    }
-    cluster.nodes[0].run();
-    cluster.join(1, 0);
-    cluster.join(2, 0);
-    cluster.wait_healthy();
+    let (mut cluster, stamps) = moved_cluster(directory.path(), seed);
     let mut dice = Dice::new(seed);
     let recorded = record(&cluster.apis(), &Plan { retries: true, ..Plan::of(seed, 3) }, || {
         let leader = cluster.wait_leader(&[0, 1, 2]);

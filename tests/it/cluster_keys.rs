@@ -272,8 +272,8 @@ fn a_rotation_without_a_restart_keeps_every_client_until_it_is_finished() {
 
     let new = fs::read_to_string(world.pki("node.crt")).expect("read");
     assert_ne!(new, old, "peers are shown a certificate of the new authority");
-    assert_eq!(shown_on(&world, 2380), new.trim());
-    assert_eq!(shown_on(&world, 6443), old.trim(), "clients one of the authority they know");
+    assert_eq!(shown_on(&world.host, 2380), new.trim());
+    assert_eq!(shown_on(&world.host, 6443), old.trim(), "clients one of the authority they know");
     assert_eq!(world.gets(&before, NODES), "200", "who knows the old one alone goes on");
     let between = world.client("between", "admin.crt", "admin.key");
     assert_eq!(world.gets(&between, NODES), "200");
@@ -289,14 +289,14 @@ fn a_rotation_without_a_restart_keeps_every_client_until_it_is_finished() {
     for (who, client) in [("made in between", &between), ("with a bearer token", &token)] {
         assert_eq!(world.gets(client, NODES), "200", "{who}");
     }
-    assert_eq!(shown_on(&world, 6443), new.trim());
+    assert_eq!(shown_on(&world.host, 6443), new.trim());
     assert_eq!(world.node.pid(), pid, "all without a restart");
     assert_eq!(world.root("GET", "/cluster/ca", &Value::Null)["phase"], "stable");
 }
 
-/// The certificate that a port of the node shows.
-fn shown_on(world: &World, port: u16) -> String {
-    let mut command = world.host.namespace.command("openssl");
+/// The certificate that a port of a host shows.
+pub(crate) fn shown_on(host: &Host, port: u16) -> String {
+    let mut command = host.namespace.command("openssl");
     command.args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", "appliance"]);
     let printed = run(&mut command, "").out;
     let end = "-----END CERTIFICATE-----";

@@ -5,6 +5,7 @@
 
 mod api_kubectl;
 mod case;
+mod cluster_autopilot;
 mod cluster_checks;
 mod cluster_clocks;
 mod cluster_disks;
@@ -20,6 +21,7 @@ mod cluster_network;
 mod cluster_partitions;
 mod cluster_policy;
 mod cluster_reads;
+mod cluster_renewal;
 mod disaster;
 mod durability;
 mod failures;

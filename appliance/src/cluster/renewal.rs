@@ -19,8 +19,9 @@ use super::records::{self, CaPhase, CaRecord, MemberRecord, TokenRecord};
 use super::registry::{self, RecordsError, Standing};
 use crate::author;
 
-/// Between two looks: certificates live for months, and an alarm should not be long in coming or going.
-const LOOK: Duration = Duration::from_secs(30);
+/// Between two looks, each of which costs a few local reads: certificates live for months, but a clock may be set, and an
+/// alarm should not be long in coming or going.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Between two looks while a rotation is under way, which waits for every member's record.
 const LOOK_ROTATING: Duration = Duration::from_secs(1);
