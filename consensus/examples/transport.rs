@@ -131,7 +131,7 @@ async fn messages(one: &mut Member, two: &Member, bytes: usize) {
 
 /// A snapshot, and the slowest of the beats sent meanwhile.
 async fn snapshot(one: &mut Member, two: &Member) {
-    let body: SnapshotBody = Arc::new(|out: &mut dyn Write| {
+    let state: SnapshotBody = Arc::new(|out: &mut dyn Write| {
         let piece = vec![7; 1 << 20];
         for _ in 0..SNAPSHOT_BYTES >> 20 {
             out.write_all(&piece).map_err(|error| error.to_string())?;
@@ -146,7 +146,7 @@ async fn snapshot(one: &mut Member, two: &Member) {
     message.set_snapshot(snapshot);
 
     let (begin, before) = (Instant::now(), one.serving.connections()[&2].sent_bytes);
-    (one.send)(vec![Outgoing { to: 2, payload: Payload::Snapshot { message, body } }]);
+    (one.send)(vec![Outgoing { to: 2, payload: Payload::Snapshot { message, state } }]);
     let mut slowest = Duration::ZERO;
     while one.serving.connections()[&2].sent_bytes - before < SNAPSHOT_BYTES as u64 {
         let (sent, count) = (Instant::now(), received(two));

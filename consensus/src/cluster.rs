@@ -90,18 +90,10 @@ impl Cluster {
 }
 
 fn carry(payload: Payload, file: PathBuf) -> IncomingPayload {
-    match payload {
-        Payload::Message(message) => IncomingPayload::Message(message),
-        Payload::Snapshot { message, body } => {
-            body(&mut File::create(&file).unwrap()).unwrap();
-            IncomingPayload::Snapshot { message, file }
-        }
-        Payload::Propose { id, command } => IncomingPayload::Propose { id, command },
-        Payload::Change { id, change } => IncomingPayload::Change { id, change },
-        Payload::Transfer { id, to } => IncomingPayload::Transfer { id, to },
-        Payload::Refused { id, refusal } => IncomingPayload::Refused { id, refusal },
-        Payload::Beat(beat) => IncomingPayload::Beat(beat),
-    }
+    payload.carried(|_, state| {
+        state(&mut File::create(&file).unwrap()).unwrap();
+        file
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,9 +36,9 @@ pub struct Outgoing {
     pub payload: Payload,
 }
 
-/// What a member says to another.
+/// What a member says to another; `S` is the state that goes with a snapshot.
 #[derive(Clone)]
-pub enum Payload {
+pub enum Payload<S = SnapshotBody> {
     /// A message of raft's, of any kind but a snapshot.
     Message(Message),
     /// Raft's snapshot message, whose data is empty, and the state it stands for.
@@ -46,7 +46,7 @@ pub enum Payload {
         /// Raft's message.
         message: Message,
         /// The state as of the index in the message.
-        body: SnapshotBody,
+        state: S,
     },
     /// A command for the leader. Its proposer answers its own waiter when it applies the entry.
     Propose {
@@ -89,50 +89,9 @@ pub struct Incoming {
     pub payload: IncomingPayload,
 }
 
-/// What a member heard from another. As [`Payload`], but a snapshot has become a file.
-#[derive(Clone, Debug)]
-pub enum IncomingPayload {
-    /// A message of raft's, of any kind but a snapshot.
-    Message(Message),
-    /// Raft's snapshot message and the state it stands for.
-    Snapshot {
-        /// Raft's message.
-        message: Message,
-        /// The state: whole, synced, and found good by [`crate::Raft::check_snapshot`], which also answered the index
-        /// in the message. The member removes the file when it is done with it.
-        file: PathBuf,
-    },
-    /// See [`Payload::Propose`].
-    Propose {
-        /// Names the proposal.
-        id: ProposalId,
-        /// The command.
-        command: Vec<u8>,
-    },
-    /// See [`Payload::Change`].
-    Change {
-        /// Names the request.
-        id: ProposalId,
-        /// The change.
-        change: MemberChange,
-    },
-    /// See [`Payload::Transfer`].
-    Transfer {
-        /// Names the request.
-        id: ProposalId,
-        /// Who.
-        to: Option<u64>,
-    },
-    /// See [`Payload::Refused`].
-    Refused {
-        /// Names the request.
-        id: ProposalId,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// See [`Payload::Beat`].
-    Beat(Beat),
-}
+/// What a member heard from another. The state of a snapshot has become a file: whole, synced, and found good by
+/// [`crate::Raft::check_snapshot`], which also answered the index in the message. The member removes it when it is done.
+pub type IncomingPayload = Payload<PathBuf>;
 
 /// A sign of life: how far a member is, and the hash over its history. Every member sends one to every other about once
 /// a second.
@@ -196,7 +155,25 @@ pub enum Refusal {
     Invalid(String),
 }
 
-impl fmt::Debug for Payload {
+#[cfg(test)]
+impl<S> Payload<S> {
+    /// The same on the other side of a transport, where a snapshot's state has become something else.
+    pub(crate) fn carried<T>(self, state: impl FnOnce(&Message, S) -> T) -> Payload<T> {
+        match self {
+            Payload::Message(message) => Payload::Message(message),
+            Payload::Snapshot { message, state: before } => {
+                Payload::Snapshot { state: state(&message, before), message }
+            }
+            Payload::Propose { id, command } => Payload::Propose { id, command },
+            Payload::Change { id, change } => Payload::Change { id, change },
+            Payload::Transfer { id, to } => Payload::Transfer { id, to },
+            Payload::Refused { id, refusal } => Payload::Refused { id, refusal },
+            Payload::Beat(beat) => Payload::Beat(beat),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Payload<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Payload::Message(message) => f.debug_tuple("Message").field(message).finish(),

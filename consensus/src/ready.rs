@@ -70,7 +70,7 @@ impl<M: StateMachine> Replica<M> {
             return Some(Outgoing { to, payload: Payload::Message(message) });
         }
         match self.snapshots.send(to, message.get_snapshot().get_metadata().index) {
-            Some(body) => Some(Outgoing { to, payload: Payload::Snapshot { message, body } }),
+            Some(state) => Some(Outgoing { to, payload: Payload::Snapshot { message, state } }),
             None => {
                 // Withdrawn since raft took it; it asks again.
                 self.node.snapshot_sent(to, false);

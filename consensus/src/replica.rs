@@ -224,9 +224,9 @@ impl<M: StateMachine> Replica<M> {
                     self.diverge(loss);
                 }
             }
-            IncomingPayload::Snapshot { message, file } => {
+            IncomingPayload::Snapshot { message, state } => {
                 let metadata = message.get_snapshot().get_metadata();
-                self.snapshots.receive(metadata.index, metadata.term, file);
+                self.snapshots.receive(metadata.index, metadata.term, state);
                 self.node.step_snapshot(message);
             }
             IncomingPayload::Propose { id, command } => self.propose_for(from, id, command),
@@ -336,7 +336,7 @@ impl<M: StateMachine> Replica<M> {
 
 /// Something that came too late: a file that came with it is nobody's.
 pub(crate) fn discard(incoming: Incoming) {
-    if let IncomingPayload::Snapshot { file, .. } = incoming.payload {
-        snapshots::remove(&file);
+    if let IncomingPayload::Snapshot { state, .. } = incoming.payload {
+        snapshots::remove(&state);
     }
 }

@@ -377,21 +377,13 @@ impl World {
 
     /// What a transport does: a snapshot becomes a file.
     fn carry(&mut self, payload: Payload) -> IncomingPayload {
-        match payload {
-            Payload::Message(message) => IncomingPayload::Message(message),
-            Payload::Snapshot { message, body } => {
-                self.files += 1;
-                let path = self.folder.path().join(format!("snapshot-{}", self.files));
-                body(&mut fs::File::create(&path).unwrap()).unwrap();
-                assert_eq!(Map::check_snapshot(&path), Ok(message.get_snapshot().get_metadata().index));
-                IncomingPayload::Snapshot { message, file: path }
-            }
-            Payload::Propose { id, command } => IncomingPayload::Propose { id, command },
-            Payload::Change { id, change } => IncomingPayload::Change { id, change },
-            Payload::Transfer { id, to } => IncomingPayload::Transfer { id, to },
-            Payload::Refused { id, refusal } => IncomingPayload::Refused { id, refusal },
-            Payload::Beat(beat) => IncomingPayload::Beat(beat),
-        }
+        payload.carried(|message, state| {
+            self.files += 1;
+            let path = self.folder.path().join(format!("snapshot-{}", self.files));
+            state(&mut fs::File::create(&path).unwrap()).unwrap();
+            assert_eq!(Map::check_snapshot(&path), Ok(message.get_snapshot().get_metadata().index));
+            path
+        })
     }
 
     /// The members that changed since they were last shown, and the waiters that were answered.

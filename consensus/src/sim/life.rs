@@ -235,25 +235,16 @@ impl Life {
 
     /// What a transport does at its end: a snapshot becomes a file, everything else is what it was.
     fn unpack(&mut self, payload: Payload) -> IncomingPayload {
-        match payload {
-            Payload::Message(message) => IncomingPayload::Message(message),
-            Payload::Snapshot { message, body } => {
-                self.received += 1;
-                let file = self.dir.join(format!("received-{}", self.received));
-                let mut bytes = Vec::new();
-                body(&mut bytes).expect("a snapshot's bytes");
-                fs::write(&file, bytes).expect("write a snapshot file");
-                let (holds, says) =
-                    (Ledger::check_snapshot(&file), message.get_snapshot().get_metadata().index);
-                assert_eq!(holds, Ok(says), "a snapshot holds another state than its message says");
-                IncomingPayload::Snapshot { message, file }
-            }
-            Payload::Propose { id, command } => IncomingPayload::Propose { id, command },
-            Payload::Change { id, change } => IncomingPayload::Change { id, change },
-            Payload::Transfer { id, to } => IncomingPayload::Transfer { id, to },
-            Payload::Refused { id, refusal } => IncomingPayload::Refused { id, refusal },
-            Payload::Beat(beat) => IncomingPayload::Beat(beat),
-        }
+        payload.carried(|message, state| {
+            self.received += 1;
+            let file = self.dir.join(format!("received-{}", self.received));
+            let mut bytes = Vec::new();
+            state(&mut bytes).expect("a snapshot's bytes");
+            fs::write(&file, bytes).expect("write a snapshot file");
+            let (holds, says) = (Ledger::check_snapshot(&file), message.get_snapshot().get_metadata().index);
+            assert_eq!(holds, Ok(says), "a snapshot holds another state than its message says");
+            file
+        })
     }
 
     fn enter(&mut self, op: usize, slot: Slot) {

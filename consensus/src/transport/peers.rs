@@ -103,8 +103,8 @@ impl Peers {
     pub(crate) fn send(&self, batch: Vec<Outgoing>) {
         for Outgoing { to, payload } in batch {
             match (self.get_or_add(to), payload) {
-                (Some(peer), Payload::Snapshot { message, body }) => {
-                    peer.offer_snapshot(SnapshotJob::new(to, message, body, self.reports.clone()));
+                (Some(peer), Payload::Snapshot { message, state }) => {
+                    peer.offer_snapshot(SnapshotJob::new(to, message, state, self.reports.clone()));
                 }
                 (Some(peer), payload) => peer.push(payload),
                 (None, Payload::Snapshot { .. }) => self.reports.failed(to),

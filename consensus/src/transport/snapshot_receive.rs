@@ -178,7 +178,7 @@ async fn forward(reader: &mut Reader, pieces: mpsc::Sender<Piece>) -> Result<u64
 async fn hand_over(ends: &Ends, from: u64, message: Message, file: PathBuf) -> Result<(), ReceiveError> {
     let deadline = Instant::now() + STEP_MAX;
     loop {
-        let payload = IncomingPayload::Snapshot { message: message.clone(), file: file.clone() };
+        let payload = IncomingPayload::Snapshot { message: message.clone(), state: file.clone() };
         if (ends.step)(Incoming { from, payload }).is_ok() {
             return Ok(());
         }

@@ -113,7 +113,7 @@ async fn send(shared: &Shared, peer: &Peer, job: &SnapshotJob) -> Result<u64, Se
     shared.met(peer, hello);
     let (verdict, told) = oneshot::channel();
     let body = spawn_body(job.body.clone(), verdict)?;
-    let begin = Payload::Snapshot { message: job.message.clone(), body: job.body.clone() };
+    let begin = Payload::Snapshot { message: job.message.clone(), state: job.body.clone() };
     payload::write(writer.out(), &begin).map_err(|error| SendError::Body(error.to_string()))?;
     let sent = tokio::select! {
         // A refusal explains why a write fails at the same moment.

@@ -55,14 +55,14 @@ fn body(index: u64, mib: usize) -> (SnapshotBody, Arc<AtomicUsize>) {
 }
 
 fn snapshot(to: u64, index: u64, body: SnapshotBody) -> Outgoing {
-    Outgoing { to, payload: Payload::Snapshot { message: snapshot_message(1, to, index), body } }
+    Outgoing { to, payload: Payload::Snapshot { message: snapshot_message(1, to, index), state: body } }
 }
 
 async fn is_given(member: &mut Member) -> (Message, PathBuf) {
     member
         .is_told(|told| match told {
             Told::Step(incoming) => match incoming.payload {
-                IncomingPayload::Snapshot { message, file } => Some((message, file)),
+                IncomingPayload::Snapshot { message, state } => Some((message, state)),
                 _ => None,
             },
             _ => None,
@@ -185,7 +185,7 @@ async fn a_receiver_that_can_not_write_says_why() {
     said.incarnation = 2;
     let (mut line, answer) = greet(two.address, &tls, &said).await;
     assert_eq!(answer.kind, Kind::Hello);
-    let begin = Payload::Snapshot { message: snapshot_message(1, 2, 7), body: body(7, 0).0 };
+    let begin = Payload::Snapshot { message: snapshot_message(1, 2, 7), state: body(7, 0).0 };
     payload::write(line.writer.out(), &begin).unwrap();
     frame::write_body(line.writer.out(), Kind::Chunk, &[0; 1_000]);
     line.writer.flush().await.unwrap();
@@ -203,7 +203,7 @@ async fn a_connection_that_breaks_in_the_middle_leaves_nothing() {
     let authority = Authority::new();
     let mut two = Spec::new(&authority, 2).start().await;
     let tls = authority.tls(CLUSTER, 1);
-    let begin = Payload::Snapshot { message: snapshot_message(1, 2, 7), body: body(7, 0).0 };
+    let begin = Payload::Snapshot { message: snapshot_message(1, 2, 7), state: body(7, 0).0 };
     let mut wrong_total = Vec::new();
     frame::write_body(&mut wrong_total, Kind::End, &Total::default().to_bytes());
     let mut out_of_place = Vec::new();
