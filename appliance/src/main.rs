@@ -26,6 +26,7 @@ mod logging;
 mod metrics;
 mod offline;
 mod planted;
+mod proposal;
 mod readings;
 mod restart;
 mod server;

@@ -236,6 +236,7 @@ mod tests {
         for (error, code, retry) in [
             (ProposeError::NoLeader, 503, true),
             (ProposeError::Busy, 503, true),
+            (ProposeError::Removed, 503, true),
             (ProposeError::Stopped, 503, true),
             (ProposeError::Uncertain, 504, false),
             (ProposeError::TooLarge { size: 2, limit: 1 }, 413, false),

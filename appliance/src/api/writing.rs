@@ -1,9 +1,9 @@
 //! Writing: one write of one client, however often it is said, has one effect.
 //!
-//! Every transaction carries a request id. Inside the process it is proposed again with the same id while nobody leads
-//! or a leader fell, for [`WRITE_PATIENCE`]. Between processes the client names its request (`Appliance-Request`): the
-//! ids of its transactions then follow from that name, the object and their number, so whichever member the request
-//! arrives at next runs into what the first arrival did, and answers with that.
+//! Every transaction carries a request id. Inside the process it is proposed again with the same id while that can help
+//! ([`crate::proposal`]). Between processes the client names its request (`Appliance-Request`): the ids of its
+//! transactions then follow from that name, the object and their number, so whichever member the request arrives at next
+//! runs into what the first arrival did, and answers with that.
 //!
 //! A request that arrived before may also look wrong by its own effect: what it creates is there, what it replaces is
 //! newer, what it deletes is gone. So nothing named is refused before the store was asked what became of it; asking
@@ -11,22 +11,14 @@
 //!
 //! It refuses to know resources. The registry alone uses it.
 
-use std::time::Duration;
-
-use appliance_consensus::{ProposeError, Raft};
+use appliance_consensus::Raft;
 use appliance_resources::Status;
 use appliance_storage::{Author, Command, Compare, Key, Op, Outcome, Reply, RequestId};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 use super::respond::Refusal;
 use crate::cluster::registry::fresh_request;
-
-/// How long a write waits for a leader: several elections with the default timers.
-pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Between two attempts at least this long, and at most twice: a fraction of an election, and not all writers at once.
-const RETRY_PAUSE: Duration = Duration::from_millis(40);
+use crate::proposal::{self, WhenBusy};
 
 /// No write makes more transactions than this: an edit is tried a few times, a name is drawn a few times.
 const TRANSACTIONS_MAX: u32 = 32;
@@ -112,7 +104,7 @@ impl<'a> Writing<'a> {
     ) -> Result<Outcome, Refusal> {
         let author = Author { request: Some(request), ..self.author.clone() };
         let command = Command::Txn { author, compare, then, otherwise };
-        let outcome = patiently(self.raft, command.encode()).await?;
+        let outcome = proposal::propose(self.raft, command.encode(), WhenBusy::Refuse).await?;
         Ok(Outcome::decode(&outcome).map_err(Status::internal)?)
     }
 
@@ -124,34 +116,6 @@ impl<'a> Writing<'a> {
             None => fresh_request(),
         }
     }
-}
-
-/// Proposes a command that carries a request id, again and again while that can help.
-async fn patiently(raft: &Raft, command: Vec<u8>) -> Result<Vec<u8>, ProposeError> {
-    let deadline = Instant::now() + WRITE_PATIENCE;
-    let mut in_doubt = false;
-    loop {
-        let attempt = tokio::time::timeout_at(deadline, raft.propose(command.clone())).await;
-        let error = match attempt.unwrap_or(Err(ProposeError::Uncertain)) {
-            Ok(outcome) => return Ok(outcome),
-            Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Invalid { .. })) => return Err(error),
-            // A full queue is the client's business to wait for, as long as it can be told that nothing was done.
-            Err(error @ (ProposeError::Busy | ProposeError::Stopped)) if !in_doubt => return Err(error),
-            Err(error) => error,
-        };
-        in_doubt |= error == ProposeError::Uncertain;
-        let pause = jittered(RETRY_PAUSE);
-        if Instant::now() + pause >= deadline || error == ProposeError::Stopped {
-            // Once an attempt was in doubt, no later refusal can say that nothing was done.
-            return Err(if in_doubt { ProposeError::Uncertain } else { error });
-        }
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// Between once and twice as long; without randomness, once.
-fn jittered(pause: Duration) -> Duration {
-    pause + pause.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX))
 }
 
 /// The id of a client's request: of this caller alone, whatever others call theirs.
@@ -293,12 +257,5 @@ mod tests {
         assert_eq!(request_of("root", NAME), request_of("root", NAME));
         assert_ne!(request_of("root", NAME), request_of("eve", NAME));
         assert_ne!(request_of("ab", "c"), request_of("a", "bc"));
-    }
-
-    #[test]
-    fn a_pause_is_between_once_and_twice_as_long() {
-        for _ in 0..100 {
-            assert!((RETRY_PAUSE..=2 * RETRY_PAUSE).contains(&jittered(RETRY_PAUSE)));
-        }
     }
 }

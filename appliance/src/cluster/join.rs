@@ -119,9 +119,15 @@ impl From<JoinRefusal> for Refusal {
             }
             JoinRefusal::Change(_) => (503, Reason::ServiceUnavailable),
             JoinRefusal::Records(error) | JoinRefusal::Issue(IssuerError::Records(error))
-                if matches!(error, RecordsError::NoQuorum | RecordsError::Busy | RecordsError::InDoubt) =>
+                if matches!(
+                    error,
+                    RecordsError::NoQuorum
+                        | RecordsError::Busy
+                        | RecordsError::InDoubt
+                        | RecordsError::Removed
+                ) =>
             {
-                // In doubt or not: the same request sent again completes it.
+                // In doubt or not: the same request sent again, here or to another member, completes it.
                 (503, Reason::ServiceUnavailable)
             }
             JoinRefusal::Records(_) | JoinRefusal::Issue(_) => (500, Reason::InternalError),

@@ -82,9 +82,11 @@ enum Obstacle {
 impl From<RecordsError> for Obstacle {
     fn from(error: RecordsError) -> Obstacle {
         match error {
-            RecordsError::NoQuorum | RecordsError::Busy | RecordsError::InDoubt | RecordsError::Stopped => {
-                Obstacle::Passing
-            }
+            RecordsError::NoQuorum
+            | RecordsError::Busy
+            | RecordsError::InDoubt
+            | RecordsError::Removed
+            | RecordsError::Stopped => Obstacle::Passing,
             error => Obstacle::Records(error),
         }
     }

@@ -1,11 +1,9 @@
 //! Records: the cluster's own records through raft: read locally or linearizably, written in transactions.
 //!
-//! Every write carries a request id and is tried again with the same one while nobody leads or a leader fell, for
-//! [`WRITE_PATIENCE`]; the store answers a repeated request instead of doing it twice. After that the caller hears
-//! whether nothing was done or nobody can say. It refuses to interpret records, to write one without its compare, and
-//! to hide one that can not be read.
-
-use std::time::Duration;
+//! Every write carries a request id and is tried again with the same one while that can help ([`crate::proposal`]); the
+//! store answers a repeated request instead of doing it twice. After that the caller hears whether nothing was done or
+//! nobody can say. It refuses to interpret records, to write one without its compare, and to hide one that can not be
+//! read.
 
 use appliance_consensus::{ProposeError, Raft, ReadError};
 use appliance_resources::Status;
@@ -14,16 +12,10 @@ use appliance_storage::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use super::records::{self, RecordError};
 use crate::api::respond::Refusal;
-
-/// How long a write is tried again while there is no leader: several elections with the default timers.
-pub(crate) const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Between two attempts: a fraction of an election, so that the new leader is found soon.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+use crate::proposal::{self, WhenBusy};
 
 /// What a client waits before it asks again.
 const RETRY_SECONDS: u32 = 1;
@@ -49,6 +41,9 @@ pub(crate) enum RecordsError {
     /// The write may or may not take effect.
     #[error("no quorum confirmed the write in time; it may still take effect")]
     InDoubt,
+    /// Nothing was done, and never will be here.
+    #[error("this member was removed from its cluster; ask another one")]
+    Removed,
     /// This member no longer takes part.
     #[error("this member has stopped")]
     Stopped,
@@ -71,7 +66,7 @@ pub(crate) enum RecordsError {
 impl From<RecordsError> for Refusal {
     fn from(error: RecordsError) -> Refusal {
         let status = match &error {
-            RecordsError::NoQuorum | RecordsError::Busy | RecordsError::Stopped => {
+            RecordsError::NoQuorum | RecordsError::Busy | RecordsError::Removed | RecordsError::Stopped => {
                 Status::unavailable(error.to_string(), RETRY_SECONDS)
             }
             RecordsError::InDoubt => Status::timeout(&error),
@@ -80,6 +75,21 @@ impl From<RecordsError> for Refusal {
             }
         };
         status.into()
+    }
+}
+
+impl From<ProposeError> for RecordsError {
+    fn from(error: ProposeError) -> RecordsError {
+        match error {
+            ProposeError::NoLeader => RecordsError::NoQuorum,
+            ProposeError::Busy => RecordsError::Busy,
+            ProposeError::Uncertain => RecordsError::InDoubt,
+            ProposeError::Removed => RecordsError::Removed,
+            ProposeError::Stopped => RecordsError::Stopped,
+            ProposeError::TooLarge { .. } | ProposeError::Invalid { .. } => {
+                RecordsError::Refused(error.to_string())
+            }
+        }
     }
 }
 
@@ -141,7 +151,8 @@ impl Records {
         let index = self.raft.read_index().await.map_err(|error| match error {
             ReadError::NoLeader => RecordsError::NoQuorum,
             ReadError::Busy => RecordsError::Busy,
-            ReadError::Removed | ReadError::Stopped => RecordsError::Stopped,
+            ReadError::Removed => RecordsError::Removed,
+            ReadError::Stopped => RecordsError::Stopped,
         })?;
         self.reader.wait_applied(index).await.map_err(|_stopped| RecordsError::Stopped)
     }
@@ -185,45 +196,13 @@ impl Records {
         let request = author.request.unwrap_or_else(fresh_request);
         let author = Author { request: Some(request), ..author };
         let command = Command::Txn { author, compare, then, otherwise: Vec::new() };
-        let outcome = propose(&self.raft, command.encode()).await?;
+        let outcome = proposal::propose(&self.raft, command.encode(), WhenBusy::Wait).await?;
         match Outcome::decode(&outcome).map_err(|error| RecordsError::Refused(error.to_string()))? {
             Outcome::Succeeded { revision, replies } => Ok(Committed::Done(newest(revision, &replies))),
             Outcome::Failed { .. } => Ok(Committed::Conflict),
             Outcome::Refused { reason } => Err(RecordsError::Refused(reason)),
         }
     }
-}
-
-/// Proposes a command that carries a request id, again and again while that can help.
-async fn propose(raft: &Raft, command: Vec<u8>) -> Result<Vec<u8>, RecordsError> {
-    let deadline = Instant::now() + WRITE_PATIENCE;
-    let mut in_doubt = false;
-    loop {
-        let last = match tokio::time::timeout_at(deadline, raft.propose(command.clone())).await {
-            Ok(Ok(outcome)) => return Ok(outcome),
-            Ok(Err(ProposeError::Uncertain)) | Err(_) => {
-                in_doubt = true;
-                RecordsError::InDoubt
-            }
-            Ok(Err(ProposeError::NoLeader)) => RecordsError::NoQuorum,
-            Ok(Err(ProposeError::Busy)) => RecordsError::Busy,
-            Ok(Err(ProposeError::Removed | ProposeError::Stopped)) => {
-                return Err(verdict(in_doubt, RecordsError::Stopped));
-            }
-            Ok(Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Invalid { .. }))) => {
-                return Err(RecordsError::Refused(error.to_string()));
-            }
-        };
-        if Instant::now() + RETRY_PAUSE >= deadline {
-            return Err(verdict(in_doubt, last));
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-/// Once an attempt was in doubt, no later refusal can say that nothing was done.
-fn verdict(in_doubt: bool, last: RecordsError) -> RecordsError {
-    if in_doubt { RecordsError::InDoubt } else { last }
 }
 
 /// A put that changed nothing stands at an older revision than the store.
@@ -265,8 +244,9 @@ mod tests {
     #[test]
     fn only_what_did_nothing_may_be_tried_again() {
         let reason = |error: RecordsError| Refusal::from(error).status().reason;
-        assert_eq!(reason(RecordsError::NoQuorum), Some(Reason::ServiceUnavailable));
-        assert_eq!(reason(verdict(true, RecordsError::NoQuorum)), Some(Reason::Timeout));
-        assert_eq!(reason(verdict(false, RecordsError::Busy)), Some(Reason::ServiceUnavailable));
+        assert_eq!(reason(ProposeError::NoLeader.into()), Some(Reason::ServiceUnavailable));
+        assert_eq!(reason(ProposeError::Busy.into()), Some(Reason::ServiceUnavailable));
+        assert_eq!(reason(ProposeError::Removed.into()), Some(Reason::ServiceUnavailable));
+        assert_eq!(reason(ProposeError::Uncertain.into()), Some(Reason::Timeout));
     }
 }

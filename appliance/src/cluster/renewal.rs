@@ -85,7 +85,7 @@ async fn look(cluster: &ClusterHandle) -> bool {
     match publish(cluster).await {
         Ok(()) => cluster.alarms.clear(ALARM_RECORD),
         // Without a quorum nobody can write, which is somebody else's alarm.
-        Err(RecordsError::NoQuorum | RecordsError::Busy | RecordsError::Stopped) => {}
+        Err(RecordsError::NoQuorum | RecordsError::Busy | RecordsError::Removed | RecordsError::Stopped) => {}
         Err(error) => cluster.alarms.raise(
             ALARM_RECORD,
             format!("this member's record does not say what certificate it has: {error}"),
