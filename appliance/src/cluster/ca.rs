@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
     use crate::authority::Profile;
-    use crate::cluster::records::{MemberId, PROTOCOL};
+    use crate::cluster::records::MemberId;
 
     const NOW: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
 
@@ -266,22 +266,7 @@ mod tests {
 
     impl Member {
         fn new(name: &str, record: &CaRecord, seal: &SealKey) -> Member {
-            let plain = MemberRecord {
-                id: MemberId(1),
-                name: name.to_owned(),
-                peer: Vec::new(),
-                api: Vec::new(),
-                key: String::new(),
-                version: String::new(),
-                protocol: PROTOCOL,
-                joined: NOW,
-                certificate_expires: None,
-                trusts: String::new(),
-                issuer: String::new(),
-                held: false,
-                leaving: false,
-                other: Other::new(),
-            };
+            let plain = MemberRecord::new(MemberId(1), name, NOW);
             let authority = Authorities::open(record, Revision(1), seal).expect("opens");
             let mut member =
                 Member { record: plain, bundle: Vec::new(), shows: authority.current.certificate().clone() };

@@ -263,21 +263,14 @@ impl Reception {
 /// The member that the node would be.
 fn candidate(request: &JoinRequest, certificate: &Certificate, now: OffsetDateTime) -> MemberRecord {
     MemberRecord {
-        id: request.member,
-        name: request.name.clone(),
         peer: request.peer.clone(),
         api: request.api.clone(),
         key: certificate.key_hash.clone(),
         version: request.version.clone(),
         protocol: request.protocol,
-        joined: records::whole_seconds(now),
         certificate_expires: Some(records::whole_seconds(certificate.not_after)),
         // It says for itself what it trusts, once it does; a rotation waits for that.
-        trusts: String::new(),
-        issuer: String::new(),
-        held: false,
-        leaving: false,
-        other: Other::new(),
+        ..MemberRecord::new(request.member, request.name.as_str(), now)
     }
 }
 

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::handle::ClusterHandle;
 use super::peers::Own;
-use super::records::{self, MemberId, MemberRecord, Other, PROTOCOL, RemovedRecord};
+use super::records::{self, MemberId, MemberRecord, PROTOCOL, RemovedRecord};
 use super::registry::{self, Committed, Look, RecordsError};
 use crate::author;
 use crate::version;
@@ -135,24 +135,15 @@ async fn create(cluster: &ClusterHandle, own: &Own, key: Key) -> Result<(), Obst
         return Err(Obstacle::NameTaken(name.value));
     }
     let Some(facts) = cluster.keyring.keys().borrow().facts() else { return Err(Obstacle::Passing) };
-    let blank = MemberRecord {
-        id,
-        name: cluster.node_name.clone(),
-        peer: Vec::new(),
-        api: Vec::new(),
+    let record = MemberRecord {
         key: facts.key,
-        version: String::new(),
-        protocol: PROTOCOL,
-        joined: records::whole_seconds(OffsetDateTime::now_utc()),
         certificate_expires: Some(records::whole_seconds(facts.expires)),
         trusts: facts.trusts,
         issuer: facts.issuer,
-        held: false,
-        leaving: false,
-        other: Other::new(),
+        ..MemberRecord::new(id, cluster.node_name.as_str(), OffsetDateTime::now_utc())
     };
     let compare = vec![Compare::Absent { key: key.clone() }, Compare::Absent { key: removed }];
-    let then = vec![registry::put(key, &describe(blank, own))?, registry::put(name_key, &id)?];
+    let then = vec![registry::put(key, &describe(record, own))?, registry::put(name_key, &id)?];
     written(cluster, compare, then).await
 }
 

@@ -130,6 +130,28 @@ pub(crate) struct MemberRecord {
     pub(crate) other: Other,
 }
 
+impl MemberRecord {
+    /// A member of which nothing is known yet but who it is. What it says of itself comes on top.
+    pub(crate) fn new(id: MemberId, name: impl Into<String>, joined: OffsetDateTime) -> MemberRecord {
+        MemberRecord {
+            id,
+            name: name.into(),
+            peer: Vec::new(),
+            api: Vec::new(),
+            key: String::new(),
+            version: String::new(),
+            protocol: PROTOCOL,
+            joined: whole_seconds(joined),
+            certificate_expires: None,
+            trusts: String::new(),
+            issuer: String::new(),
+            held: false,
+            leaving: false,
+            other: Other::new(),
+        }
+    }
+}
+
 /// A member that was removed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -309,20 +331,14 @@ mod tests {
 
     fn member() -> MemberRecord {
         MemberRecord {
-            id: MemberId(0xc0ffee),
-            name: "node-1".to_owned(),
             peer: vec!["10.0.0.1:2380".to_owned()],
             api: vec!["10.0.0.1:6443".to_owned()],
             key: "00".repeat(32),
             version: "0.1.0".to_owned(),
-            protocol: PROTOCOL,
-            joined: datetime!(2026-11-20 12:00 UTC),
             certificate_expires: Some(datetime!(2027-02-18 12:00 UTC)),
             trusts: "11".repeat(32),
             issuer: "22".repeat(32),
-            held: false,
-            leaving: false,
-            other: Other::new(),
+            ..MemberRecord::new(MemberId(0xc0ffee), "node-1", datetime!(2026-11-20 12:00 UTC))
         }
     }
 

@@ -228,24 +228,14 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::cluster::records::{Other, PROTOCOL};
 
     fn record(id: u64, name: &str) -> MemberRecord {
         MemberRecord {
-            id: MemberId(id),
-            name: name.to_owned(),
             peer: vec![format!("10.0.0.{id}:2380")],
             api: vec![format!("10.0.0.{id}:6443")],
-            key: String::new(),
             version: "0.1.0".to_owned(),
-            protocol: PROTOCOL,
-            joined: datetime!(2026-11-20 12:00 UTC),
             certificate_expires: Some(datetime!(2027-02-18 12:00 UTC)),
-            trusts: String::new(),
-            issuer: String::new(),
-            held: false,
-            leaving: false,
-            other: Other::new(),
+            ..MemberRecord::new(MemberId(id), name, datetime!(2026-11-20 12:00 UTC))
         }
     }
 

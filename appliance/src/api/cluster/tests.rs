@@ -9,7 +9,7 @@ use crate::api::harness::{Harness, Reply, endpoint};
 use crate::author;
 use crate::cluster::certificate::Certificate;
 use crate::cluster::records::{
-    self, CredentialRecord, MemberId, MemberRecord, Other, PROTOCOL, RemovedRecord, TokenRecord,
+    self, CredentialRecord, MemberId, MemberRecord, Other, RemovedRecord, TokenRecord,
 };
 use crate::cluster::registry::{self, Look};
 use crate::cluster::token::JoinToken;
@@ -17,20 +17,10 @@ use crate::cluster::token::JoinToken;
 async fn with_member() -> Harness {
     let harness = Harness::start().await;
     let record = MemberRecord {
-        id: MemberId(1),
-        name: "n1".to_owned(),
         peer: vec!["10.0.0.1:2380".to_owned()],
         api: vec!["127.0.0.1:6443".to_owned(), "10.0.0.1:6443".to_owned()],
-        key: String::new(),
         version: "0.1.0".to_owned(),
-        protocol: PROTOCOL,
-        joined: records::whole_seconds(OffsetDateTime::now_utc()),
-        certificate_expires: None,
-        trusts: String::new(),
-        issuer: String::new(),
-        held: false,
-        leaving: false,
-        other: Other::new(),
+        ..MemberRecord::new(MemberId(1), "n1", OffsetDateTime::now_utc())
     };
     put(&harness, registry::put(records::member_key(MemberId(1)), &record).expect("encodes")).await;
     harness
