@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::api::Api;
 use crate::api::caller::Caller;
+use crate::api::respond::{self, Refusal};
 use crate::shutdown::Shutdown;
 
 /// From the end of one request to the end of the next one's head: how long a connection may lie idle. Longer than the
@@ -63,6 +64,20 @@ where
     if let Err(error) = ended {
         // Clients come and go in every way; none of them is news to the operator.
         tracing::debug!("connection from {address} ended: {error}");
+    }
+}
+
+/// Answers every request with the same refusal, until the client leaves.
+pub(crate) async fn turn_away<S>(stream: S, refusal: Refusal)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = service_fn(move |_| {
+        let refused = respond::refuse(&refusal);
+        async move { Ok::<_, Infallible>(refused) }
+    });
+    if let Err(error) = builder().serve_connection(TokioIo::new(stream), answer).await {
+        tracing::debug!("a connection that was turned away ended: {error}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! else is opened, so that a port already taken is the first thing an operator hears; they accept once the store
 //! serves. Each door has its own bound: however many clients the network sends, root gets in.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -17,9 +18,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::api::Api;
 use crate::api::caller::{Caller, Identity, Role};
+use crate::api::respond::Refusal;
 use crate::connection;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -124,6 +127,23 @@ impl TlsListener {
         drop(self.listener);
         door.drain().await;
     }
+
+    /// Accepts, and refuses whatever is asked, for as long as it is not dropped.
+    pub(crate) async fn turn_away(&self, config: Arc<ServerConfig>, refusal: &Refusal) -> Infallible {
+        let mut door = Door::new(UNCERTIFIED_CONNECTIONS_MAX);
+        loop {
+            let permit = door.permit().await;
+            let accepted = accepted_or_pause(self.listener.accept().await).await;
+            let Some((stream, peer)) = accepted else { continue };
+            let (acceptor, refusal) = (TlsAcceptor::from(config.clone()), refusal.clone());
+            door.connections.spawn(async move {
+                let _held = permit;
+                if let Some(stream) = shake_hands(acceptor, stream, peer).await {
+                    connection::turn_away(stream, refusal).await;
+                }
+            });
+        }
+    }
 }
 
 /// Binds the door for other members, which the transport opens. The port is the kernel's choice when zero was asked
@@ -204,6 +224,21 @@ impl RootListener {
         }
         door.drain().await;
     }
+
+    /// Accepts, and refuses whatever is asked, for as long as it is not dropped.
+    pub(crate) async fn turn_away(&self, refusal: &Refusal) -> Infallible {
+        let mut door = Door::new(UNIX_CONNECTIONS_MAX);
+        loop {
+            let permit = door.permit().await;
+            let accepted = accepted_or_pause(self.listener.accept().await).await;
+            let Some((stream, _)) = accepted else { continue };
+            let refusal = refusal.clone();
+            door.connections.spawn(async move {
+                let _held = permit;
+                connection::turn_away(stream, refusal).await;
+            });
+        }
+    }
 }
 
 impl Drop for RootListener {
@@ -247,17 +282,7 @@ async fn serve_tls(
     api: Arc<Api>,
     shutdown: Shutdown,
 ) {
-    // Small answers must not wait for an acknowledgement, and a peer that lost its power must be noticed.
-    let tuned = stream.set_nodelay(true).and_then(|()| Ok(sockopt::set_socket_keepalive(&stream, true)?));
-    if let Err(error) = tuned {
-        tracing::debug!("connection from {peer}: {error}");
-        return;
-    }
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!("no TLS with {peer}: {error}"),
-        Err(_) => return tracing::debug!("no TLS with {peer} within {HANDSHAKE_TIMEOUT:?}"),
-    };
+    let Some(stream) = shake_hands(acceptor, stream, peer).await else { return };
     let certificates = stream.get_ref().1.peer_certificates();
     let (identity, member) = (tls::identity(certificates), tls::member(certificates));
     let address = peer.ip().to_canonical().to_string();
@@ -269,6 +294,26 @@ async fn serve_tls(
         (Identity::User { .. }, _) => None,
     };
     connection::serve(stream, Caller { identity, address, member }, api, shutdown).await;
+}
+
+/// The connection inside TLS; nothing when it does not come to that.
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<TlsStream<TcpStream>> {
+    // Small answers must not wait for an acknowledgement, and a peer that lost its power must be noticed.
+    let tuned = stream.set_nodelay(true).and_then(|()| Ok(sockopt::set_socket_keepalive(&stream, true)?));
+    if let Err(error) = tuned {
+        tracing::debug!("connection from {peer}: {error}");
+        return None;
+    }
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!("no TLS with {peer}: {error}"),
+        Err(_) => tracing::debug!("no TLS with {peer} within {HANDSHAKE_TIMEOUT:?}"),
+    }
+    None
 }
 
 /// Who is at the other end of a Unix socket, by the kernel's word: root, or whoever runs the node and so owns its data

@@ -3,6 +3,7 @@
 //! Parses the command line and chooses: the node (`server`), the administrator's command (`appliance_cli`), or a few
 //! lines about itself. Whatever goes wrong on the way to a running node ends here, as one line and an exit code.
 
+mod anteroom;
 mod api;
 mod args;
 mod author;

@@ -10,7 +10,7 @@
 //! 4. **The doors**: all listeners are bound, and do not accept. A port already taken is heard of before a store is
 //!    opened; a client that comes early waits in the backlog instead of being refused.
 //! 5. **Who we are**: a new node joins, which needs the addresses of step 4; a member whose data is of no use any more
-//!    begins again; everybody else is who they were.
+//!    begins again, and tells so at the doors for as long as that takes; everybody else is who they were.
 //! 6. **The store, keys and raft**: opening may take long after a power cut, and everything below asks them. The keys
 //!    come between the two: the store has the authority that issues them, and members speak with them. Nothing here or
 //!    below waits for other members.
@@ -51,6 +51,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::anteroom::Anteroom;
 use crate::api::load::Load;
 use crate::api::registry::Registry;
 use crate::api::{Api, ApiOptions};
@@ -198,7 +199,8 @@ async fn start(config: Config) -> Result<Started, ServerError> {
     let (peer, api) = (on_port(&reached_on, peer_address.port()), on_port(&reached_on, api_port));
     let name = settled.node_name().to_owned();
     let joiner = Joiner { data_dir: data_dir.path(), name: &name, peer: peer.clone(), api: api.clone() };
-    let identity = entry::enter(&config, settled, &joiner).await?;
+    let anteroom = Anteroom { root: &root, network: &network, data_dir: data_dir.path() };
+    let identity = anteroom.during(entry::enter(&config, settled, &joiner)).await?;
     tracing::info!("member {} of cluster {}", identity.member_id, identity.cluster_id);
     // 6. The store, keys and raft.
     let ports = [api_port, peer_address.port()].into();

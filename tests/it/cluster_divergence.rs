@@ -4,12 +4,14 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use appliance_tests::api::Api;
+use appliance_tests::api::{Answer, Api};
 use appliance_tests::chaos::SETS;
 use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::seed;
 use appliance_tests::eventually::eventually_true;
+use appliance_tests::netem::Link;
 use appliance_tests::packets::{self, Listeners};
 use serde_json::{Value, json};
 
@@ -37,35 +39,65 @@ fn planted() -> Cluster {
     cluster
 }
 
-/// What a node answers to a linearizable read of the one object; nothing when it serves none.
-fn truth(api: &Api) -> Option<String> {
-    let answer = api.ask("GET", &format!("{SETS}/diverge-me"), None).ok()?;
-    (answer.status == 200).then(|| answer.body["metadata"]["annotations"]["truth"].to_string())
+/// How long packets between members take from when it is to differ: so that it is without its fresh copy for long enough
+/// to be asked, and seen by the others, meanwhile.
+const WAY: Duration = Duration::from_millis(40);
+
+fn ask_for_truth(api: &Api) -> Option<Answer> {
+    api.ask("GET", &format!("{SETS}/diverge-me"), None).ok()
 }
 
-/// Reads at the odd one for as long as `until` is not set; answers what it served after it had said that it stops.
-fn served_after_it_stopped(cluster: &Cluster, until: &AtomicBool) -> Vec<String> {
+/// What a node answers to a linearizable read of the one object; nothing when it serves none.
+fn truth(api: &Api) -> Option<String> {
+    ask_for_truth(api).filter(|answer| answer.status == 200).map(|answer| truth_in(&answer))
+}
+
+fn truth_in(answer: &Answer) -> String {
+    answer.body["metadata"]["annotations"]["truth"].to_string()
+}
+
+/// Reads at the odd one for as long as `until` is not set; everything that it answered after it had said that it stops.
+fn answered_after_it_stopped(cluster: &Cluster, until: &AtomicBool) -> Vec<Answer> {
     let api = Api::new(cluster.nodes[ODD].socket());
-    let mut served = Vec::new();
+    let mut answers = Vec::new();
     while !until.load(Ordering::Relaxed) {
         // In this order: it may stop between the two.
         let stopped = cluster.nodes[ODD].log().contains(STOPPED);
-        served.extend(truth(&api).filter(|_| stopped));
+        answers.extend(ask_for_truth(&api).filter(|_| stopped));
     }
-    served
+    answers
 }
 
-/// Waits until the others show this member as one whose data differs, which they do until it is replaced.
+/// Demands that it served nothing that it knew to be wrong, and told its clients why and when to come back.
+fn it_told_its_clients(answers: &[Answer]) {
+    let served = answers.iter().filter(|answer| answer.status == 200);
+    let wrong: Vec<String> = served.map(truth_in).filter(|truth| truth != "\"agreed\"").collect();
+    assert!(wrong.is_empty(), "it served what it knew to be wrong: {wrong:?}");
+    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 200).collect();
+    assert!(
+        refused.iter().all(|answer| answer.status == 503 && answer.retry_after.is_some()),
+        "it answered neither what was agreed on nor 503: {refused:?}"
+    );
+    let why = |answer: &&Answer| answer.body["message"].to_string().contains("waits for a fresh copy");
+    assert!(refused.iter().any(why), "it never said why it serves nothing: {refused:?}");
+}
+
+/// Waits until the others show this member as one whose data differs, which they do until it is replaced: to programs and
+/// to people.
 fn wait_named(cluster: &Cluster, id: &Value) {
+    let id = id.as_str().expect("an id");
     let shown = || {
+        let printed = cluster.ctl(0, &["cluster", "status"]).out;
         let status = cluster.status(0)?;
         let members = status["members"].as_array()?;
-        let member = members.iter().find(|member| member["id"] == *id)?;
-        Some((member["diverged"].clone(), status["alarms"].to_string()))
+        let member = members.iter().find(|member| member["id"] == id)?;
+        Some((member["diverged"].clone(), status["alarms"].to_string(), printed))
     };
-    let named = |shown: &Option<(Value, String)>| {
-        let Some((diverged, alarms)) = shown else { return false };
-        *diverged == true && alarms.contains(id.as_str().unwrap_or("?"))
+    let named = |shown: &Option<(Value, String, String)>| {
+        let Some((diverged, alarms, printed)) = shown else { return false };
+        let alarm = format!("the data of member {id} ({}) differs", name(ODD));
+        let row = |line: &str| line.starts_with(&name(ODD)) && line.contains("DIVERGED");
+        *diverged == true && alarms.contains(&alarm) && printed.contains(&alarm) && printed.lines().any(row)
     };
     let _ = cluster.eventually("the others to name it", shown, named);
 }
@@ -74,6 +106,7 @@ fn wait_named(cluster: &Cluster, id: &Value) {
 fn diverge_and_mend(cluster: &Cluster, before: &Value) {
     let snapshots = || cluster.nodes[ODD].log().matches(SNAPSHOT_CAME).count();
     let had = snapshots();
+    cluster.links(Link { delay: WAY, ..Link::default() });
     let set = json!({
         "apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkSet",
         "metadata": {"name": "diverge-me", "annotations": {"truth": "agreed"}}, "spec": {}
@@ -91,6 +124,7 @@ fn diverge_and_mend(cluster: &Cluster, before: &Value) {
     let _ = cluster.eventually("another member of the same name to vote", seen, |seen| {
         seen.as_ref().is_some_and(|(id, role)| id != before && *role == "voter")
     });
+    cluster.network.heal();
     assert!(snapshots() > had, "it is one of them again, and no snapshot came");
 }
 
@@ -112,17 +146,14 @@ fn plays(leads: bool) {
     let before = cluster.member_seen_by(0, ODD).expect("a member")["id"].clone();
     let over = AtomicBool::new(false);
     let (sent, answered) = answers_during(&stranger, &[host], || {
-        let served = thread::scope(|scope| {
-            let reader = scope.spawn(|| served_after_it_stopped(&cluster, &over));
+        let answers = thread::scope(|scope| {
+            let reader = scope.spawn(|| answered_after_it_stopped(&cluster, &over));
             let given_up = Over(&over);
             diverge_and_mend(&cluster, &before);
             drop(given_up);
             reader.join().expect("the reader")
         });
-        assert!(
-            served.iter().all(|truth| truth == "\"agreed\""),
-            "it served what it knew to be wrong: {served:?}"
-        );
+        it_told_its_clients(&answers);
     });
     assert!(sent > 100, "only {sent} datagrams were sent: that proves nothing");
     assert_eq!(answered, 0, "the host opened, for {answered} of {sent} datagrams");

@@ -14,7 +14,7 @@ pub(crate) mod join;
 pub(crate) mod join_client;
 mod join_protocol;
 mod join_trust;
-mod key_files;
+pub(crate) mod key_files;
 pub(crate) mod keyring;
 #[cfg(test)]
 mod keyring_tests;

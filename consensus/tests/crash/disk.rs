@@ -7,7 +7,7 @@ use crate::{
     folder::Folder,
     loop_device::{Mounted, available, make_image, run, text},
     verify::verify,
-    writer::{self, MEMBER_STOPPED, Writer},
+    writer::{self, MEMBER_STOPPED},
 };
 
 const MIB: u64 = 1_024 * 1_024;
@@ -23,7 +23,7 @@ fn a_full_disk_stops_the_member_and_loses_nothing() {
     let disk = Mounted::new(&image, &folder.path().join("mount"));
     let (data, filler) = (disk.path().join("data"), disk.path().join("filler"));
     let mut writer = writer::spawn(&data, &acks);
-    wait_for_acks(&mut writer, &acks, 200);
+    writer.wait_for_acks(&acks, 200);
     // Somebody else's file takes all but nothing of what is left.
     let _ = run("dd", &["if=/dev/zero", &format!("of={}", text(&filler)), "bs=64k"]);
 
@@ -61,13 +61,6 @@ fn a_failed_fsync_stops_the_member_and_loses_nothing() {
     let data = disk.path().join("data");
     verify(&data, &acks, &folder.path().join("seen"))
         .unwrap_or_else(|error| panic!("after the disk was mended: {error}"));
-}
-
-fn wait_for_acks(writer: &mut Writer, acks: &Path, wanted: usize) {
-    while acks::count(acks) < wanted {
-        writer.must_run(acks);
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// A file system in memory of a given size.

@@ -18,7 +18,7 @@ use appliance_consensus::{Config, Origin, ProposeError, Raft, StopReason, start}
 use appliance_storage::{Author, Command, Key, Op, Outcome, Reader, Revision, Store, StoreOptions};
 use rustix::process::Pid;
 
-use crate::acks::Ack;
+use crate::acks::{self, Ack};
 
 pub(crate) const CLIENTS: u64 = 8;
 
@@ -62,6 +62,14 @@ impl Writer {
     pub(crate) fn must_run(&mut self, acks: &Path) {
         if let Some(status) = self.ended() {
             panic!("the writer ended by itself, {status}: {}", complaint(acks));
+        }
+    }
+
+    /// Waits until the file holds so many answers, however long this machine takes for them.
+    pub(crate) fn wait_for_acks(&mut self, acks: &Path, wanted: usize) {
+        while acks::count(acks) < wanted {
+            self.must_run(acks);
+            thread::sleep(Duration::from_millis(10));
         }
     }
 
