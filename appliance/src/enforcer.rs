@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::shutdown::{self, Trigger};
 use crate::status_writer::{Refusals, StatusWriter};
-use crate::syncer::{SyncError, Syncer};
+use crate::syncer::{Begins, SyncError, Syncer};
 
 /// Messages between syncer and reconciler. Each is a batch already; a reconciler this far behind takes in what waits
 /// before it computes anything, so more would only be memory.
@@ -104,7 +104,7 @@ impl Enforcer {
         }
     }
 
-    /// Starts what the settings ask for. Nothing reaches the kernel before the store was read whole.
+    /// Starts what the settings ask for. Nothing new reaches the kernel before the store was read whole.
     pub(crate) fn start(place: &Place<'_>, registry: &Registry) -> Enforcer {
         let (report_sender, report) = watch::channel(NodeReportStatus::default());
         let (refusals_sender, refusals) = watch::channel(Refusals::new());
@@ -164,9 +164,11 @@ fn work(
         ..Options::new(place.node_name)
     };
     let stop = async move { told.requested().await };
+    // Read before the reconciler writes another.
+    let enforced = saved::revision(&place.data_dir.join(STATE_DIRECTORY));
+    let begins = if place.removed { Begins::Alone } else { Begins::Current { enforced } };
     let reconciler = tokio::spawn(Reconciler::run(options, incoming, report, stop));
-    let syncer = Syncer::new(registry.raft().clone(), registry.reader().clone(), inputs, refusals);
-    let syncer = if place.removed { syncer.alone() } else { syncer };
+    let syncer = Syncer::new(registry.raft().clone(), registry.reader().clone(), inputs, refusals, begins);
     Work::On { trigger, syncer: tokio::spawn(syncer.run()), reconciler }
 }
 

@@ -15,6 +15,7 @@ use appliance_dataplane::{Input, calc::Update};
 use appliance_resources::{AnyResource, Refusal, ResourceKey, Unknown, set_defaults};
 use appliance_storage::{Event, Fatal, Key, Reader, Record, Revision, WatchClosed, Watcher};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::status_writer::Refusals;
 
@@ -23,6 +24,9 @@ const POLICY_PREFIX: &str = "/calico/resources/v3/projectcalico.org/";
 
 /// Between two attempts to learn whether the local state is current, while there is no leader to ask.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a leader is waited for before the local state has to do: several elections.
+const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the syncer stands.
 enum State {
@@ -48,7 +52,30 @@ pub(crate) struct Syncer {
     inputs: mpsc::Sender<Input>,
     refusals: watch::Sender<Refusals>,
     translator: Translator,
-    alone: bool,
+    begins: Begins,
+}
+
+/// What the local state must be before policy may follow it. It must never go back in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// Current, as the leader says. Without one for a while, as new as the revision that this host was to enforce last,
+    /// if that is known: then following it takes nothing back.
+    Current {
+        /// That revision.
+        enforced: Option<u64>,
+    },
+    /// Anything: this member was removed from its cluster, and its own copy is the last word it will hear.
+    Alone,
+}
+
+impl Begins {
+    /// Whether a state at `revision` will do although nobody leads.
+    fn without_leader(self, revision: u64) -> bool {
+        match self {
+            Begins::Current { enforced } => enforced.is_some_and(|enforced| revision >= enforced),
+            Begins::Alone => true,
+        }
+    }
 }
 
 impl Syncer {
@@ -58,13 +85,9 @@ impl Syncer {
         reader: Reader,
         inputs: mpsc::Sender<Input>,
         refusals: watch::Sender<Refusals>,
+        begins: Begins,
     ) -> Syncer {
-        Syncer { raft, reader, inputs, refusals, translator: Translator::default(), alone: false }
-    }
-
-    /// The same for a member that its cluster has removed: its own copy is the last word it will hear.
-    pub(crate) fn alone(self) -> Syncer {
-        Syncer { alone: true, ..self }
+        Syncer { raft, reader, inputs, refusals, translator: Translator::default(), begins }
     }
 
     /// Runs until the store stops or the dataplane no longer listens.
@@ -91,12 +114,22 @@ impl Syncer {
     }
 
     /// Waits until the local state holds everything that was committed before this start. A store that was killed may
-    /// lag behind its own log, and so behind the ruleset in the kernel; policy must never go back in time.
+    /// lag behind its own log, and so behind the ruleset in the kernel. When nobody leads, one that is not behind it
+    /// does as well: interfaces that come are policed, and what others do to the table is put right.
     async fn catch_up(&self) -> Result<(), appliance_storage::Stopped> {
-        if self.alone {
+        if self.begins == Begins::Alone {
             return self.reader.wait_applied(self.raft.status().commit).await;
         }
+        let patience = Instant::now() + LEADER_PATIENCE;
         loop {
+            let revision = self.reader.revision();
+            if Instant::now() >= patience && self.begins.without_leader(revision.0) {
+                tracing::warn!(
+                    "nobody leads the cluster; this host follows its own copy of the policy, at revision {revision}, which \
+                     is no older than what it enforced last"
+                );
+                return Ok(());
+            }
             match self.raft.read_index().await {
                 Ok(index) => return self.reader.wait_applied(index).await,
                 Err(ReadError::Stopped) => return Err(appliance_storage::Stopped),
@@ -338,6 +371,14 @@ mod tests {
         let mut foreign = good("a");
         foreign.key = Key::from(format!("{POLICY_PREFIX}bgppeers/a"));
         assert!(event(&mut translator, set(foreign)).is_empty());
+    }
+
+    #[test]
+    fn without_a_leader_a_state_does_that_takes_nothing_back() {
+        let begins = |enforced| Begins::Current { enforced };
+        assert!(begins(Some(7)).without_leader(7) && begins(Some(7)).without_leader(8));
+        assert!(!begins(Some(7)).without_leader(6), "its last entries are lost, for now");
+        assert!(!begins(None).without_leader(9), "nobody knows what is in the kernel");
     }
 
     #[test]

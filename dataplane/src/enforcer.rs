@@ -75,6 +75,19 @@ impl<N: Nft> Enforcer<N> {
         Err(last)
     }
 
+    /// Replaces the table by what the script on disk says, in one transaction.
+    pub(crate) async fn reload(&mut self, script: String) -> Result<(), NftError> {
+        self.shadow = Shadow::Unknown;
+        let committed = self.nft.load(script).await?;
+        self.commits.note(committed);
+        self.audit().await.map(drop)
+    }
+
+    /// Whether the last listing found no table at all.
+    pub(crate) fn found_nothing(&self) -> bool {
+        matches!(&self.shadow, Shadow::Known(actual) if !actual.table)
+    }
+
     /// Whether the kernel would take `wanted`, all in one.
     pub(crate) async fn check(&mut self, wanted: &Ruleset) -> Result<(), NftError> {
         let steps = plan(self.known().await?, wanted, Begin::Whole);

@@ -24,8 +24,10 @@
 //! reachable), flip (one transaction), clean up: `nft::plan`. A base chain is hooked last. `tests/kernel` floods a host
 //! with packets that every version of a policy drops, changes it a thousand times, and counts what got through: nothing.
 //!
-//! **Fail closed, stay put.** Nothing reaches the kernel before the store is in sync and the interfaces are known;
-//! until then, and after a stop or a crash, the last policy stays in force. A ruleset the kernel refuses is searched for
+//! **Fail closed, stay put.** Nothing new reaches the kernel before the store is in sync and the interfaces are known;
+//! until then, and after a stop or a crash, the last policy stays in force, and until then what others do to it is undone
+//! with the ruleset on disk. Which revision it was is on disk too, before the kernel is changed, so that whoever feeds us
+//! can tell whether a store that nobody confirms would take something back. A ruleset the kernel refuses is searched for
 //! the endpoint to blame (`offenders`): that one is denied everything but failsafes and reported, the others are
 //! enforced as written. What fails for another reason is retried, later each time, while the old policy holds.
 //!

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! One place waits, on the closed list of `Wake`; what else has arrived is taken in before anything is computed, so a
-//! burst costs one flush. Nothing reaches the kernel before the store is in sync and the interfaces are known: until
-//! then yesterday's ruleset stays in force. A change that fails stays wanted and is tried again, later each time. When
+//! burst costs one flush. Nothing new reaches the kernel before the store is in sync and the interfaces are known: until
+//! then yesterday's ruleset stays in force, and is put back from disk when others change it. A change that fails stays wanted and is tried again, later each time. When
 //! the loop ends, the policy stays.
 
 use std::collections::BTreeMap;
@@ -238,6 +238,7 @@ impl<N: Nft> Loop<N> {
         let mut generation = every(GENERATION_INTERVAL);
         let mut audit = every(self.audit_interval);
         self.on_links(&mut links);
+        self.hold().await;
         loop {
             let (retry_at, save_at, look_at) = (self.retry_at(), self.save_at, self.look_at);
             let wake = tokio::select! {
@@ -335,6 +336,7 @@ impl<N: Nft> Loop<N> {
         if let Some(desired) = self.calc.flush() {
             desired.notices.iter().for_each(|notice| warn!("{notice}"));
             self.want(desired);
+            self.announce().await;
             self.program().await;
         } else if matches!(self.state, State::Settled) && self.reporter.revision() != self.revision {
             // Revisions that change nothing here are enforced as well.
@@ -449,12 +451,49 @@ impl<N: Nft> Loop<N> {
         self.audit().await;
     }
 
-    /// Compares the table with the shadow and puts right what differs. Before anything is wanted there is nothing to
-    /// put right: what others do to yesterday's ruleset is found at the first program.
+    /// Before the kernel is changed: a start after a crash must be able to tell an older store from a newer one.
+    async fn announce(&mut self) {
+        let Some(saved) = &self.saved else { return };
+        if let Err(error) = saved.announce(self.revision).await {
+            warn!("the revision to be enforced can not be written down: {error}");
+        }
+    }
+
+    /// As long as nothing is wanted: what was in force when this began stays so. Once others change it, the last
+    /// ruleset on disk takes its place; what the store says may be older than both.
+    async fn hold(&mut self) {
+        let Some(saved) = &self.saved else { return };
+        let drift = match self.enforcer.audit().await {
+            Ok(drift) => drift,
+            Err(error) => return warn!("our table can not be listed: {error}"),
+        };
+        if !self.intrusion.found(drift) && !self.enforcer.found_nothing() {
+            return;
+        }
+        let outcome = match saved.script().await {
+            Ok(Some(script)) => self.enforcer.reload(script).await,
+            // Nothing was ever enforced here, so nothing is missing.
+            Ok(None) => return drop(self.intrusion.repaired()),
+            Err(error) => Err(NftError::Unavailable(error.to_string())),
+        };
+        match outcome {
+            Ok(()) => {
+                let change = self.intrusion.repaired().unwrap_or_else(|| "our table was missing".to_owned());
+                warn!("put back what was enforced last, from disk: {change}");
+                self.reporter.repaired(now(), &change);
+            }
+            Err(error) => {
+                warn!("what was enforced last can not be put back, next try in {RETRY_MAX:?}: {error}");
+                self.look_at = Some(Instant::now() + RETRY_MAX);
+            }
+        }
+    }
+
+    /// Compares the table with the shadow and puts right what differs.
     async fn audit(&mut self) {
         self.look_at = None;
         if self.wanted.is_none() {
-            return;
+            return self.hold().await;
         }
         match self.enforcer.audit().await {
             Ok(drift) => {

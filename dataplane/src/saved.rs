@@ -1,18 +1,31 @@
-//! Saved: the last enforced ruleset on disk, as a script that `nft -f` loads at boot before the network is up.
+//! Saved: the last enforced ruleset on disk, as a script that `nft -f` loads at boot before the network is up, and the
+//! revision beyond which this host never went.
 //!
-//! Written atomically and only when it changed; a reader finds the old one or the new one. Read by us for one purpose:
-//! a start that finds no table of ours in the kernel puts the last one back, before anything that needs the network. A
-//! restart takes over what is in the kernel.
+//! The script is written atomically and only when it changed; a reader finds the old one or the new one. We read it for
+//! one purpose: to put the last ruleset back as long as we know no other. A start that finds no table of ours in the
+//! kernel does, before anything that needs the network, and the reconciler does when others change the table before the
+//! store is known. A restart takes over what is in the kernel.
+//!
+//! The revision is written before the kernel is changed, so that a start can tell whether the store, which may have lost
+//! its last entries, is at least as new as what is in the kernel. That survives whatever the kernel's table survives; on
+//! the way to the script it is made durable too. A file that says nothing readable means that nobody knows.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::nft::command::{CommandError, NftCommand};
 use crate::nft::{Ruleset, script};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "ruleset.nft";
+
+/// The file beside it with the revision.
+const REVISION: &str = "revision";
+
+/// The disk may hang; the kernel must not wait for it longer than this.
+const REVISION_WAIT: Duration = Duration::from_millis(200);
 
 /// What a start found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +71,11 @@ pub async fn put_back(nft: &Path, directory: &Path, table: &str) -> Result<PutBa
     Ok(PutBack::Done)
 }
 
+/// The revision this host was to enforce last; none if it never did, or if that is not known.
+pub fn revision(directory: &Path) -> Option<u64> {
+    fs::read_to_string(directory.join(REVISION)).ok()?.strip_suffix('\n')?.parse().ok()
+}
+
 /// Where the last enforced ruleset goes.
 pub(crate) struct Saved {
     directory: PathBuf,
@@ -74,6 +92,28 @@ impl Saved {
         self.last.as_ref() != Some(enforced)
     }
 
+    /// The script on disk; none if nothing was ever enforced here.
+    pub(crate) async fn script(&self) -> io::Result<Option<String>> {
+        let path = self.directory.join(FILE);
+        let read = tokio::task::spawn_blocking(move || fs::read_to_string(path));
+        match read.await.map_err(io::Error::other)? {
+            Ok(script) => Ok(Some(script)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that what comes into force next is of `revision`. Not made durable here: a host that loses power loses the
+    /// kernel's table as well.
+    pub(crate) async fn announce(&self, revision: u64) -> io::Result<()> {
+        let directory = self.directory.clone();
+        let written = tokio::task::spawn_blocking(move || announce(&directory, revision));
+        match tokio::time::timeout(REVISION_WAIT, written).await {
+            Ok(written) => written.map_err(io::Error::other)?,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
+    }
+
     /// Writes `enforced`, on a thread that may wait for the disk.
     pub(crate) async fn write(&mut self, enforced: &Ruleset) -> io::Result<()> {
         let (directory, ruleset) = (self.directory.clone(), enforced.clone());
@@ -84,9 +124,19 @@ impl Saved {
     }
 }
 
+/// An older revision must not stay where a newer one could not be written.
+fn announce(directory: &Path, revision: u64) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(REVISION);
+    fs::write(&path, format!("{revision}\n")).inspect_err(|_| drop(fs::remove_file(&path)))
+}
+
 /// Puts a file in place as a whole: written beside, made durable, renamed, and the renaming made durable.
 fn replace(directory: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(directory)?;
+    if let Ok(revision) = File::open(directory.join(REVISION)) {
+        revision.sync_all()?;
+    }
     let path = directory.join(FILE);
     let unfinished = directory.join(format!("{FILE}.new"));
     let mut file = File::create(&unfinished)?;
@@ -111,5 +161,21 @@ mod tests {
         let text = fs::read_to_string(directory.path().join("state").join(FILE)).unwrap();
         assert_eq!(text, script::boot(&ruleset));
         assert_eq!(fs::read_dir(directory.path().join("state")).unwrap().count(), 1);
+        assert_eq!(saved.script().await.unwrap(), Some(text));
+    }
+
+    #[tokio::test]
+    async fn the_revision_is_the_last_one_announced_or_nobody_knows() {
+        let directory = tempfile::tempdir().unwrap();
+        let saved = Saved::new(directory.path());
+        assert_eq!((revision(directory.path()), saved.script().await.unwrap()), (None, None));
+        for announced in [7, 1_000_000_042, 8] {
+            saved.announce(announced).await.unwrap();
+            assert_eq!(revision(directory.path()), Some(announced));
+        }
+        for torn in ["", "10", "x\n"] {
+            fs::write(directory.path().join(REVISION), torn).unwrap();
+            assert_eq!(revision(directory.path()), None, "{torn:?}");
+        }
     }
 }

@@ -12,9 +12,10 @@ use crate::nft::actual::{Actual, ActualChain, ActualRule, ActualSet};
 use crate::nft::elements::{Element, Elements};
 use crate::nft::fingerprint::Fingerprint;
 use crate::nft::netlink::events::{Commit, Event};
-use crate::nft::ruleset::{Expr, Rule};
+use crate::nft::plan::{Begin, plan};
+use crate::nft::ruleset::{Expr, Rule, Ruleset};
 use crate::nft::transaction::{Operation, Transaction};
-use crate::nft::{Committed, Nft, NftError};
+use crate::nft::{Committed, Nft, NftError, script};
 
 /// A kernel with one table in it.
 #[derive(Debug, Default)]
@@ -33,6 +34,8 @@ pub struct FakeNft {
     pub unavailable: usize,
     /// Whether someone switched the table off.
     pub dormant: bool,
+    /// The rulesets whose scripts can be loaded: the fake can not read nft's language.
+    pub scripts: Vec<Ruleset>,
 }
 
 impl FakeNft {
@@ -219,6 +222,18 @@ impl Nft for FakeNft {
         let (ours, process) = ("changed".to_owned(), "appliance".to_owned());
         self.events.push(Event::Commit(Commit { generation: self.generation, ours, process }));
         Ok(Committed { before: Some(self.generation - 1), after: Some(self.generation) })
+    }
+
+    async fn load(&mut self, script: String) -> Result<Committed, NftError> {
+        let known = self.scripts.iter().find(|ruleset| script::boot(ruleset) == script);
+        let known = known.ok_or_else(|| NftError::Refused("syntax error".to_owned()))?;
+        let mut whole = Transaction::new(&known.table);
+        if self.actual.table {
+            whole.operations.push(Operation::DeleteTable);
+        }
+        let steps = plan(&Actual::default(), known, Begin::Whole);
+        whole.operations.extend(steps.into_iter().flat_map(|step| step.operations));
+        self.run(&whole).await
     }
 
     async fn check(&mut self, transaction: &Transaction) -> Result<(), NftError> {

@@ -126,6 +126,12 @@ impl Nft for Kernel {
         }
     }
 
+    async fn load(&mut self, script: String) -> Result<Committed, NftError> {
+        let before = self.generation()?;
+        self.command.load(script).await?;
+        Ok(Committed { before, after: self.generation()? })
+    }
+
     async fn check(&mut self, transaction: &Transaction) -> Result<(), NftError> {
         Ok(self.command.check(json::document(transaction)).await?)
     }

@@ -46,6 +46,8 @@ pub trait Nft: Send {
     fn list(&mut self) -> impl Future<Output = Result<Actual, NftError>> + Send;
     /// Commits a transaction: all of it, or nothing.
     fn run(&mut self, transaction: &Transaction) -> impl Future<Output = Result<Committed, NftError>> + Send;
+    /// Commits a script of [`script::boot`], which replaces the table by what it held when that was written.
+    fn load(&mut self, script: String) -> impl Future<Output = Result<Committed, NftError>> + Send;
     /// Asks whether a transaction would be committed.
     fn check(&mut self, transaction: &Transaction) -> impl Future<Output = Result<(), NftError>> + Send;
     /// The generation of the ruleset, which every commit by anyone changes; none where it can not be read.

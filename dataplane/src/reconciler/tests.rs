@@ -43,6 +43,10 @@ impl Nft for Shared {
         self.now(async |fake| fake.run(transaction).await)
     }
 
+    async fn load(&mut self, script: String) -> Result<Committed, NftError> {
+        self.now(async |fake| fake.load(script).await)
+    }
+
     async fn check(&mut self, transaction: &Transaction) -> Result<(), NftError> {
         self.now(async |fake| fake.check(transaction).await)
     }
@@ -122,6 +126,10 @@ struct Running {
 
 impl Running {
     fn start(fake: Shared) -> Running {
+        Running::start_in(fake, None)
+    }
+
+    fn start_in(fake: Shared, state_dir: Option<&Path>) -> Running {
         let (inputs, receiver) = mpsc::channel(16);
         let (links, links_receiver) = watch::channel(None);
         let (sender, report) = watch::channel(Report::default());
@@ -130,14 +138,19 @@ impl Running {
             let _ = stopped.await;
         };
         let (protected, protected_receiver) = watch::channel(Protected::default());
-        let options = Options { protected: protected_receiver, ..Options::new("here") };
+        let state_dir = state_dir.map(Path::to_owned);
+        let options = Options { protected: protected_receiver, state_dir, ..Options::new("here") };
         let enforcing = Loop::new(options, fake.clone(), sender);
         tokio::spawn(enforcing.run(receiver, links_receiver, shutdown));
         Running { fake, inputs, links, report, protected, _stop: stop }
     }
 
     async fn enforcing(fake: Shared) -> Running {
-        let mut running = Running::start(fake);
+        Running::enforcing_in(fake, None).await
+    }
+
+    async fn enforcing_in(fake: Shared, state_dir: Option<&Path>) -> Running {
+        let mut running = Running::start_in(fake, state_dir);
         running.inputs.send(updates(ENDPOINTS)).await.unwrap();
         running.inputs.send(Input::InSync { revision: 1 }).await.unwrap();
         running.links.send_replace(interfaces(&["eth0", "eth1"]));
@@ -165,6 +178,70 @@ async fn nothing_is_touched_before_store_and_interfaces_are_known() {
     let report = running.until(|report| report.state == EnforcementState::Enforcing).await;
     assert_eq!(report.revision, 5);
     assert_eq!(running.fake.transactions(), 1, "no new interval set, so everything is one transaction");
+}
+
+/// What [`Running::enforcing`] puts in force.
+fn enforced() -> Ruleset {
+    let Input::Updates { updates, .. } = updates(ENDPOINTS) else { unreachable!("they are updates") };
+    let mut calc = Calc::new("here");
+    updates.into_iter().for_each(|update| calc.on_update(update));
+    calc.on_in_sync();
+    calc.on_interfaces(&interfaces(&["eth0", "eth1"]).unwrap());
+    render(&calc.flush().unwrap(), &RenderOptions::default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_enforced_last_is_put_back_while_the_store_is_not_known() {
+    let (state, fake) = (tempfile::tempdir().unwrap(), Shared::default());
+    let running = Running::enforcing_in(fake.clone(), Some(state.path())).await;
+    tokio::time::sleep(2 * SAVE_DELAY).await;
+    assert_eq!(crate::saved::revision(state.path()), Some(1));
+    drop(running);
+    fake.with(|fake| fake.scripts.push(enforced()));
+    let (yesterday, before) = (fake.with(|fake| fake.actual().clone()), fake.transactions());
+
+    let mut running = Running::start_in(fake.clone(), Some(state.path()));
+    running.links.send_replace(interfaces(&["eth0"]));
+    running
+        .inputs
+        .send(updates("{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: t}}"))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(fake.transactions(), before, "what stands is taken over as it is");
+    for (round, operation) in
+        (1..).zip([Operation::DeleteTable, Operation::FlushChain { name: "input".to_owned() }])
+    {
+        let mut foreign = Transaction::new("appliance");
+        foreign.operations.push(operation);
+        fake.with(|fake| fake.foreign(&foreign, "nft (pid 7)", "touched the table"));
+        let report = running.until(|report| report.drift.repairs == round).await;
+        assert_eq!((report.state, report.revision), (EnforcementState::WaitingForSync, 0));
+        assert!(report.drift.last_change.ends_with("(by nft (pid 7): touched the table)"), "{report:?}");
+        let restored = fake.with(|fake| fake.actual().clone());
+        assert_eq!(yesterday.drift(&restored), []);
+    }
+    let repaired = fake.transactions();
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(fake.transactions(), repaired, "our own repair is no intrusion");
+
+    running.inputs.send(Input::InSync { revision: 9 }).await.unwrap();
+    running.until(|report| report.state == EnforcementState::Enforcing && report.revision == 9).await;
+    assert_ne!(yesterday.drift(&fake.with(|fake| fake.actual().clone())), [], "now the store's word counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_from_disk_that_fails_is_tried_again() {
+    let (state, fake) = (tempfile::tempdir().unwrap(), Shared::default());
+    std::fs::write(state.path().join(crate::saved::FILE), crate::nft::script::boot(&enforced())).unwrap();
+    // The table was gone already when this began, and the script is refused at first.
+    let mut running = Running::start_in(fake.clone(), Some(state.path()));
+    tokio::time::sleep(3 * RETRY_MAX).await;
+    assert_eq!(fake.transactions(), 0);
+    fake.with(|fake| fake.scripts.push(enforced()));
+    let report = running.until(|report| report.drift.repairs == 1).await;
+    assert_eq!(report.drift.last_change, "our table was missing");
+    assert!(fake.with(|fake| fake.actual().table));
 }
 
 #[tokio::test(start_paused = true)]
