@@ -142,12 +142,32 @@ async fn leadership_moves_when_asked_for_and_before_a_leader_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_members_is_shown_by_whoever_answered_it() {
+    let (_cluster, members) = Cluster::of_three().await;
+    let leader = members[0].status().leader.unwrap();
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    for turn in 0..15 {
+        let raft = &members[turn % 3];
+        raft.change_members(MemberChange::Demote(other)).await.unwrap();
+        let status = raft.status();
+        assert_eq!((status.learners, status.voters.len()), (vec![other], 2), "turn {turn}");
+        // So already, says the leader, which this member may not have seen.
+        let raft = &members[(turn + 1) % 3];
+        raft.change_members(MemberChange::Demote(other)).await.unwrap();
+        assert_eq!(raft.status().learners, [other], "turn {turn}");
+        let raft = &members[(turn + 2) % 3];
+        raft.change_members(MemberChange::Promote(other)).await.unwrap();
+        assert_eq!((raft.status().learners, raft.status().voters.len()), (vec![], 3), "turn {turn}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_leader_says_so_and_the_others_go_on() {
     let (_cluster, members) = Cluster::of_three().await;
     let leader = members[0].status().leader.unwrap();
     let removed = &members[usize::try_from(leader - 1).unwrap()];
     removed.change_members(MemberChange::Remove(leader)).await.unwrap();
-    removed.wait_status(|status| status.removed).await.unwrap();
+    assert!(removed.status().removed);
     assert_eq!(removed.propose(b"a=2".to_vec()).await, Err(ProposeError::Removed));
     assert_eq!(removed.read_index().await, Err(ReadError::Removed));
     for raft in members.iter().filter(|raft| raft.status().node_id != leader) {

@@ -73,12 +73,29 @@ impl Raft {
         answer.await.unwrap_or(Err(ReadError::Stopped))
     }
 
-    /// Changes the members and waits until this member has seen the change in force. From any member; asking for what is
-    /// so already is no error.
+    /// Changes the members and waits until this member has seen the change in force, and its status says so. From any
+    /// member; asking for what is so already is no error.
     pub async fn change_members(&self, change: MemberChange) -> Result<(), ChangeError> {
         let (waiter, answer) = oneshot::channel();
         self.inputs.try_send(Input::Change { change, waiter }).map_err(change_error)?;
-        answer.await.unwrap_or(Err(ChangeError::Uncertain))
+        answer.await.unwrap_or(Err(ChangeError::Uncertain))?;
+        self.shown(change).await;
+        Ok(())
+    }
+
+    /// Waits for the status to show a change that was made. The answer to it comes before the status does; and where the
+    /// leader says that it is so already, this member may have yet to apply that. Somebody else may have changed the same
+    /// once more by then, so everything that was in force when this began is waited for, and no longer.
+    async fn shown(&self, change: MemberChange) {
+        if self.status.borrow().shows(change) {
+            return;
+        }
+        // Without an answer there is nothing to wait for: nobody leads, or this member has stopped.
+        let _ = match self.read_index().await {
+            Ok(index) => self.wait_status(|status| status.shows(change) || status.applied >= index).await,
+            Err(ReadError::Removed) => self.wait_status(|status| status.removed).await,
+            Err(_) => None,
+        };
     }
 
     /// Hands leadership over, to the voter that is furthest when none is named, and answers who leads now. From any

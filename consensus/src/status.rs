@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::message::Beat;
+use crate::message::{Beat, MemberChange};
 
 /// A member's part in its cluster at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +87,25 @@ impl Status {
     /// Whether this member orders the log.
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader
+    }
+
+    /// Whether a change of the members is in force, and nothing else under way.
+    pub(crate) fn shows(&self, change: MemberChange) -> bool {
+        let votes = |id: u64| self.voters.contains(&id);
+        let learns = |id: u64| self.learners.contains(&id);
+        let settled = self.outgoing_voters.is_empty();
+        settled
+            && match change {
+                MemberChange::AddLearner(id) => votes(id) || learns(id),
+                MemberChange::Promote(id) => votes(id),
+                MemberChange::Demote(id) => learns(id),
+                MemberChange::Remove(id) if id == self.node_id => self.removed,
+                MemberChange::Remove(id) => !votes(id) && !learns(id),
+                MemberChange::Replace { lost, by } => learns(lost) && votes(by),
+                MemberChange::Reseed { old, new } => {
+                    !votes(old) && !learns(old) && (votes(new) || learns(new))
+                }
+            }
     }
 
     /// Whether, as far as this member knows, the cluster can write at this moment.
