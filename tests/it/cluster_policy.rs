@@ -1,5 +1,6 @@
 //! No host opens, whatever becomes of the cluster: a closed port is asked all the time and never answers.
 
+use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -115,6 +116,51 @@ fn no_host_opens_while_nodes_die_lose_each_other_and_come_back() {
     let _ = cluster.ctl(0, &["delete", "hep", "h1-eth0"]).success();
     eventually_true("the first host to open", || packets::udp(&stranger.namespace, hosts[0], CLOSED));
     assert!(!packets::udp(&stranger.namespace, hosts[2], CLOSED), "a removed node keeps its last policy");
+}
+
+#[test]
+fn a_host_without_quorum_repairs_its_ruleset_and_polices_interfaces_that_come() {
+    let mut cluster = Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() });
+    let stranger = cluster.network.host(99);
+    let _listeners = Listeners::new(&cluster.hosts[0].namespace, &[CLOSED]);
+    let host = IpAddr::V4(cluster.hosts[0].ipv4);
+    let later = "---\napiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: later}\n\
+                 spec: {node: h1, expectedIPs: [10.99.0.1]}\n";
+    let _ = cluster.nodes[1].ctl_with(&["apply", "-f", "-"], &(endpoints(3) + later)).success();
+    cluster.nodes[0].wait_enforced();
+    let closed = || !packets::udp(&stranger.namespace, host, CLOSED);
+    eventually_true("the host to be closed", closed);
+    let saved = cluster.nodes[0].data_dir().join("dataplane/ruleset.nft");
+    let has_endpoint = || fs::read_to_string(&saved).is_ok_and(|text| text.contains("eth0"));
+    eventually_true("the ruleset to be saved", has_endpoint);
+
+    (0..3).for_each(|number| cluster.nodes[number].kill());
+    cluster.nodes[0].spawn();
+    let namespace = &cluster.hosts[0].namespace;
+    let open = || {
+        namespace.shell("nft delete table inet appliance");
+        eventually_true("the table to come back", || {
+            namespace.shell("nft list tables").contains("inet appliance")
+        });
+        eventually_true("the host to be closed again", closed);
+    };
+    let _ = cluster.nodes[0].logged("which stands until the store is known");
+    let _ = cluster.nodes[0].logged("enforcing in table inet appliance");
+    open();
+    let _ = cluster.nodes[0].logged("follows its own copy of the policy");
+    namespace.ip(&["link", "add", "eth1", "type", "veth", "peer", "name", "far1"]);
+    namespace.ip(&["link", "set", "eth1", "up"]);
+    cluster.hosts[0].add_address("eth1", "10.99.0.1".parse().expect("an address"));
+    let policed = || namespace.shell("nft list map inet appliance ep_in").contains("\"eth1\"");
+    eventually_true("the interface that came to be policed", policed);
+    open();
+    assert!(policed(), "and it stays so");
+    let _ = cluster.nodes[0].logged("put back what was enforced last, from disk");
+
+    (1..3).for_each(|number| cluster.nodes[number].spawn());
+    cluster.wait_healthy();
+    let _ = cluster.ctl(1, &["delete", "hep", "h1-eth0"]).success();
+    eventually_true("the host to open as it is told", || packets::udp(&stranger.namespace, host, CLOSED));
 }
 
 #[test]
