@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use appliance_dataplane::{Options, Report};
 use appliance_resources::EnforcementState;
 
+use crate::listing::listing;
 use crate::netns::{Namespace, inside};
-use crate::reconciler::{POLICY, Running, block_on, listing, veth};
+use crate::reconciler::{POLICY, Running, block_on, veth};
 
 /// A program in place of nft that does what it is told to, before or instead of running the real one.
 struct Wrapper {

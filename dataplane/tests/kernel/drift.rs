@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use appliance_dataplane::Report;
 use appliance_dataplane::nft::{Actual, Kernel, Nft};
 
+use crate::listing::{listing, listing_without_handles, sorted_blocks};
 use crate::netns::{NFT, Namespace, eventually, inside, sh};
-use crate::reconciler::{POLICY, Running, block_on, listing, listing_without_handles, veth};
+use crate::reconciler::{POLICY, Running, block_on, veth};
 use crate::rulesets::TABLE;
 
 /// The promise.
@@ -217,15 +218,7 @@ fn changes(names: &Names) -> Vec<(String, String)> {
 
 /// The table without handles, block by block: a table made anew lists its objects in another order.
 fn blocks(namespace: &Namespace) -> Vec<String> {
-    let text = listing_without_handles(namespace);
-    let body: Vec<&str> = text.lines().skip(1).collect();
-    let mut blocks: Vec<String> = body
-        .join("\n")
-        .split("\n\n")
-        .map(|block| block.trim_end_matches(['}', '\n']).trim().to_owned())
-        .collect();
-    blocks.sort_unstable();
-    blocks
+    sorted_blocks(listing_without_handles(namespace).lines())
 }
 
 async fn put_back(namespace: &Namespace, running: &mut Running, change: &str, words: &str) {

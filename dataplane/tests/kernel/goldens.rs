@@ -14,6 +14,7 @@ use appliance_dataplane::nft::{Actual, Kernel, Nft, Ruleset, script};
 use appliance_dataplane::render::{RenderOptions, render};
 use appliance_resources::{manifest, set_defaults};
 
+use crate::listing::{listing_without_handles, sorted_blocks};
 use crate::netns::{NFT, Namespace, inside};
 use crate::rulesets::TABLE;
 
@@ -70,15 +71,7 @@ fn blocks(namespace: &Namespace) -> Vec<String> {
         },
         _ => line.to_owned(),
     };
-    let text = namespace.run(&format!("nft -s list table inet {TABLE}"));
-    let body: Vec<String> = text.lines().skip(1).map(plain).collect();
-    let mut blocks: Vec<String> = body
-        .join("\n")
-        .split("\n\n")
-        .map(|block| block.trim_end_matches(['}', '\n']).trim().to_owned())
-        .collect();
-    blocks.sort_unstable();
-    blocks
+    sorted_blocks(listing_without_handles(namespace).lines().map(plain))
 }
 
 #[test]

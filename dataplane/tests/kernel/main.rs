@@ -10,6 +10,7 @@ mod elements;
 mod goldens;
 mod interfaces;
 mod leak;
+mod listing;
 mod netns;
 mod reconciler;
 mod rulesets;

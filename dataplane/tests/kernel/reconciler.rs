@@ -14,6 +14,7 @@ use appliance_resources::{EndpointState, EnforcementState, manifest, set_default
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::listing::{listing, listing_without_handles};
 use crate::netns::{NFT, Namespace, eventually, inside};
 use crate::rulesets::TABLE;
 
@@ -130,15 +131,6 @@ pub(crate) fn veth(namespace: &Namespace) {
     namespace.run("ip link add veth0 type veth peer name veth1");
     namespace.run("ip link set veth0 up");
     namespace.run("ip link set veth1 up");
-}
-
-/// Our table as nft lists it, without counters, which count.
-pub(crate) fn listing(namespace: &Namespace) -> String {
-    namespace.run(&format!("nft -s -a list table inet {TABLE}"))
-}
-
-pub(crate) fn listing_without_handles(namespace: &Namespace) -> String {
-    namespace.run(&format!("nft -s list table inet {TABLE}"))
 }
 
 pub(crate) fn block_on(runtime: &tokio::runtime::Runtime, test: impl Future<Output = ()>) {
