@@ -12,23 +12,10 @@ use appliance_tests::dice::seed;
 use appliance_tests::eventually::{eventually, eventually_true};
 use appliance_tests::packets::{self, Listeners};
 
-const CLOSED: u16 = 8055;
-const OPEN: u16 = 22;
+use crate::cluster_policy::{CLOSED, OPEN, endpoints};
 
 fn enforcing() -> Cluster {
     Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() })
-}
-
-/// An endpoint on every node that lets nothing in or out but the failsafes.
-fn endpoints(nodes: usize) -> String {
-    let endpoint = |number: usize| {
-        let (name, address) = (name(number), format!("172.17.0.{}", number + 2));
-        format!(
-            "---\napiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {{name: {name}-eth0}}\n\
-             spec: {{node: {name}, interfaceName: eth0, expectedIPs: [{address}]}}\n"
-        )
-    };
-    (0..nodes).map(endpoint).collect()
 }
 
 /// No failsafe at all: what stays open is what a node keeps open for its cluster.
