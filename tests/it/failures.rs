@@ -1,31 +1,14 @@
 //! `FAILURES.md` says which test makes which failure happen. It says so truly: every name in it is the name of a test
 //! that is there, and every scenario has a line.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs};
 
-fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).expect("list a directory") {
-        let path = entry.expect("read a directory entry").path();
-        if path.is_dir() {
-            if !path.ends_with("target") && !path.ends_with(".git") {
-                collect(&path, found);
-            }
-        } else {
-            found.push(path);
-        }
-    }
-}
+use crate::tree;
 
 /// The names of all functions, and of all golden scripts.
 fn names() -> BTreeSet<String> {
-    let mut files = Vec::new();
-    collect(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"), &mut files);
     let mut names = BTreeSet::new();
-    for file in files {
+    for file in tree::files() {
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("rs") => {
                 let text = fs::read_to_string(&file).expect("read a source file");
@@ -41,8 +24,7 @@ fn names() -> BTreeSet<String> {
 
 #[test]
 fn every_failure_names_tests_that_exist() {
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("FAILURES.md")).expect("the page");
+    let page = fs::read_to_string(tree::root().join("tests/FAILURES.md")).expect("the page");
     let names = names();
     let mut missing: BTreeSet<String> =
         (1..=50).map(|at| at.to_string()).chain((1..=8).map(|at| format!("T{at}"))).collect();

@@ -37,5 +37,6 @@ mod refusals;
 mod seeds;
 mod stored_data;
 mod tidy;
+mod tree;
 mod world;
 mod writers;

@@ -1,29 +1,13 @@
 //! The house rules a compiler does not know: every file opens with `//!`, and the pure crates gain no edge.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
-
-fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).expect("list a directory") {
-        let path = entry.expect("read a directory entry").path();
-        if path.is_dir() {
-            if !path.ends_with("target") && !path.ends_with(".git") {
-                rust_files(&path, found);
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
+use crate::tree::{self, root};
 
 #[test]
 fn every_file_says_what_it_is() {
-    let mut files = Vec::new();
-    rust_files(&root(), &mut files);
+    let mut files = tree::files();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     assert!(files.len() > 50, "only {} files found: is the test looking in the right place?", files.len());
     let bare: Vec<_> = files
         .iter()
