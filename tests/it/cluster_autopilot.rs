@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use appliance_tests::api::Api;
-use appliance_tests::chaos::SETS;
 use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::seed;
+use appliance_tests::sets::SETS;
 use serde_json::{Value, json};
 
 /// What the nodes are told: a voter that is silent for so long is lost.

@@ -7,12 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use appliance_tests::api::{Answer, Api};
-use appliance_tests::chaos::SETS;
 use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::seed;
 use appliance_tests::eventually::eventually_true;
 use appliance_tests::netem::Link;
+use appliance_tests::over::Over;
 use appliance_tests::packets::{self, Listeners};
+use appliance_tests::sets::SETS;
 use serde_json::{Value, json};
 
 use crate::cluster_policy::{CLOSED, OPEN, answers_during, endpoints};
@@ -171,15 +172,6 @@ fn plays(leads: bool) {
         (Some(3), &json!([])),
         "{status}"
     );
-}
-
-/// Ends the reader also when the test fails, which would else wait for it.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use appliance_tests::api::Api;
-use appliance_tests::chaos::{Plan, SETS, record};
+use appliance_tests::chaos::{Plan, record};
 use appliance_tests::cluster::Cluster;
 use appliance_tests::dice::{Dice, seed};
+use appliance_tests::sets::SETS;
 
 /// Longer than an election takes, and than a leader believes in itself without a majority.
 const CUT: Duration = Duration::from_millis(3_500);

@@ -11,6 +11,7 @@ use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::seed;
 use appliance_tests::eventually::eventually_true;
 use appliance_tests::netns::Host;
+use appliance_tests::over::Over;
 use appliance_tests::packets::{self, Listeners};
 
 pub(crate) const CLOSED: u16 = 8055;
@@ -61,19 +62,11 @@ pub(crate) fn answers_during(stranger: &Host, hosts: &[IpAddr], f: impl FnOnce()
                 }
             });
         });
-        let stopped = Stopped(&stop);
+        let over = Over(&stop);
         f();
-        drop(stopped);
+        drop(over);
     });
     (sent.into_inner(), answered.into_inner())
-}
-
-struct Stopped<'a>(&'a AtomicBool);
-
-impl Drop for Stopped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -4,10 +4,10 @@
 use std::thread;
 
 use appliance_tests::api::{Answer, Api};
-use appliance_tests::chaos::SETS;
 use appliance_tests::cluster::Cluster;
 use appliance_tests::dice::seed;
 use appliance_tests::eventually::eventually;
+use appliance_tests::sets::SETS;
 use serde_json::{Value, json};
 
 fn set(name: &str, content: u32) -> Value {

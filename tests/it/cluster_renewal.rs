@@ -10,6 +10,7 @@ use std::time::Duration;
 use appliance_tests::cluster::{Cluster, name};
 use appliance_tests::ctl::run;
 use appliance_tests::dice::seed;
+use appliance_tests::over::Over;
 use serde_json::Value;
 
 use crate::cluster_clocks::{moved_by, moved_cluster, step};
@@ -66,15 +67,6 @@ impl Client {
             thread::sleep(PAUSE);
         }
         (good, bad)
-    }
-}
-
-/// Ends the clients also when the test fails, which would else wait for them.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -13,9 +13,10 @@ use appliance_tests::eventually::eventually;
 use appliance_tests::netns::Lan;
 use appliance_tests::node::Node;
 use appliance_tests::prerequisites;
+use appliance_tests::sets::{SETS, revision};
 use serde_json::Value;
 
-use crate::writers::{SETS, object, revision};
+use crate::writers::object;
 
 /// How far a restored revision is above the snapshot's.
 const JUMP: u64 = 1_000_000_000;

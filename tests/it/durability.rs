@@ -18,12 +18,14 @@ use appliance_tests::api::Api;
 use appliance_tests::dice::{Dice, seed};
 use appliance_tests::netns::Lan;
 use appliance_tests::node::Node;
+use appliance_tests::over::Over;
+use appliance_tests::sets::{SETS, name, revision};
 use appliance_tests::tmpfs::Tmpfs;
 use serde_json::Value;
 
 use crate::policy_survives::answers_during;
 use crate::world::{BARE, World};
-use crate::writers::{Ledger, SETS, content, name, object, revision, while_writing};
+use crate::writers::{Ledger, content, object, while_writing};
 
 const KILLS: u32 = 20;
 
@@ -71,15 +73,6 @@ fn watch_through(api: &Api, from: u64, given_up: &AtomicBool) -> Vec<(u64, Strin
     }
 }
 
-/// Ends the watcher when a test fails, which would else wait for it.
-struct GivenUp<'a>(&'a AtomicBool);
-
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// The watcher was told of every acknowledged write once, in order (which `watch_through` saw to), and what it was told
 /// adds up to what is there.
 fn watcher_knows(ledger: &Ledger, seen: &[(u64, String, Option<u64>)]) {
@@ -108,7 +101,7 @@ fn nothing_acknowledged_is_lost_while_the_node_is_killed_over_and_over() {
     let given_up = AtomicBool::new(false);
     thread::scope(|scope| {
         let watcher = scope.spawn(|| watch_through(&api, from, &given_up));
-        let _guard = GivenUp(&given_up);
+        let _guard = Over(&given_up);
         let ledger = while_writing(&api, seed, || kill_over_and_over(&mut node, seed));
         ledger.holds(&api);
         let answer = api.ask("POST", SETS, Some(&object(LAST, None, 1))).expect("an answer");

@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use appliance_tests::api::{Answer, Api};
 use appliance_tests::dice::Dice;
-use serde_json::{Value, json};
-
-pub(crate) const SETS: &str = "/apis/projectcalico.org/v3/globalnetworksets";
+use appliance_tests::sets::{self, SETS, name, revision};
+use serde_json::Value;
 
 const WRITERS: u64 = 4;
 
@@ -164,36 +163,23 @@ impl Writer<'_> {
     }
 }
 
-/// A set whose members are its content: all of them are of the same write, or the object is a mix of two.
+/// The set of a write; some are larger than a row.
 pub(crate) fn object(name: &str, at: Option<u64>, content: u64) -> Value {
+    let nets = nets(content);
+    let mut object = sets::object(name, at, content, &nets);
+    if nets.len() as u64 == LARGE {
+        object["metadata"]["annotations"]["padding"] = "x".repeat(8_000).into();
+    }
+    object
+}
+
+fn nets(content: u64) -> Vec<String> {
     let members = if content.is_multiple_of(LARGE_EVERY) { LARGE } else { 3 };
     let (high, low) = (content >> 8 & 255, content & 255);
-    let nets: Vec<String> = (0..members).map(|i| format!("10.{high}.{low}.{i}/32")).collect();
-    let mut metadata = json!({"name": name, "annotations": {"content": content.to_string()}});
-    if members == LARGE {
-        metadata["annotations"]["padding"] = "x".repeat(8_000).into();
-    }
-    if let Some(at) = at {
-        metadata["resourceVersion"] = at.to_string().into();
-    }
-    json!({
-        "apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkSet", "metadata": metadata, "spec": {"nets": nets}
-    })
+    (0..members).map(|i| format!("10.{high}.{low}.{i}/32")).collect()
 }
 
 /// The number of the write an object is of.
 pub(crate) fn content(item: &Value) -> u64 {
-    let number = item["metadata"]["annotations"]["content"].as_str().and_then(|text| text.parse().ok());
-    let number = number.unwrap_or_else(|| panic!("no content in {item}"));
-    assert_eq!(item["spec"], object("", None, number)["spec"], "all of write {number}, and nothing but it");
-    number
-}
-
-pub(crate) fn name(item: &Value) -> String {
-    item["metadata"]["name"].as_str().unwrap_or_default().to_owned()
-}
-
-pub(crate) fn revision(item: &Value) -> u64 {
-    let text = item["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
-    text.unwrap_or_else(|| panic!("no resourceVersion in {item}"))
+    sets::content(item, nets)
 }

@@ -18,6 +18,8 @@ pub mod history;
 pub mod netem;
 pub mod netns;
 pub mod node;
+pub mod over;
 pub mod packets;
 pub mod prerequisites;
+pub mod sets;
 pub mod tmpfs;
