@@ -131,7 +131,7 @@ fn a_host_without_quorum_repairs_its_ruleset_and_polices_interfaces_that_come() 
     cluster.nodes[0].spawn();
     let namespace = &cluster.hosts[0].namespace;
     let open = || {
-        namespace.shell("nft delete table inet appliance");
+        let _ = namespace.shell("nft delete table inet appliance");
         eventually_true("the table to come back", || {
             namespace.shell("nft list tables").contains("inet appliance")
         });

@@ -1,6 +1,6 @@
 //! The disk fills up, or fails: the member stops, nothing acknowledged is lost, and it opens again when the disk is well.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, path::Path};
 
 use crate::{
     acks,
