@@ -182,6 +182,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) node_name: Option<&'a (String, Source)>,
     /// The configured member to join.
     pub(crate) join: Option<&'a JoinTarget>,
+    /// Whether a join token is configured.
+    pub(crate) token: bool,
     /// What the host calls itself.
     pub(crate) host_name: &'a str,
     /// `host:port` of the APIs of members this node knows, itself among them: joining one of these is what it did.
@@ -229,6 +231,11 @@ pub(crate) enum IdentityError {
          such member; leave the flag out, or name another --data-dir to join as a new node"
     )]
     OtherCluster { cluster: String, wanted: String },
+    #[error(
+        "--token without --join: it would begin a cluster of its own; add --join HOST:PORT, as \"appliance ctl token \
+         create\" prints it, or leave the token out to begin one"
+    )]
+    TokenAlone,
     #[error("the host name \"{host_name}\" can not name a node; give one with --node-name")]
     HostName { host_name: String },
     #[error(
@@ -276,6 +283,8 @@ fn begin(wanted: Wanted<'_>) -> Result<(Settled, NameSource), IdentityError> {
     }
     let settled = match wanted.join {
         Some(_) => Settled::Joins { node_name },
+        // Whoever gives a token means to join; a cluster begun by mistake polices nothing and has to be wiped.
+        None if wanted.token => return Err(IdentityError::TokenAlone),
         None => {
             Settled::Founds(NodeIdentity::founder(wanted.fresh_cluster_id, wanted.fresh_member, node_name))
         }
@@ -330,6 +339,7 @@ mod tests {
         Wanted {
             node_name: name,
             join,
+            token: false,
             host_name: "My-Host",
             known: &[],
             fresh_cluster_id: "c0ffee00000000000000000000c0ffee".to_owned(),
@@ -393,6 +403,15 @@ mod tests {
         let known = ["other:6443".to_owned()];
         settle(Some(founded()), Wanted { known: &known, ..wanted(None, Some(&target())) })
             .expect("a member of its cluster");
+    }
+
+    #[test]
+    fn a_token_without_a_member_to_join_begins_nothing_and_is_ignored_later() {
+        let forgotten = || Wanted { token: true, ..wanted(None, None) };
+        assert!(settle(None, forgotten()).expect_err("refused").to_string().contains("add --join HOST:PORT"));
+        settle(Some(founded()), forgotten()).expect("a member needs neither");
+        let target = target();
+        settle(None, Wanted { token: true, ..wanted(None, Some(&target)) }).expect("joins");
     }
 
     #[test]

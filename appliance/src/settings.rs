@@ -357,6 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn the_installation_page_has_a_row_for_every_setting() {
+        let page = include_str!("../../images/README.md");
+        for setting in SETTINGS.iter().filter(|setting| !setting.hidden) {
+            let (flag, variable) = (format!("| `--{}", setting.name), variable(setting.name));
+            let row = page
+                .lines()
+                .find(|line| line.strip_prefix(&flag).is_some_and(|rest| rest.starts_with([' ', '`'])));
+            let row = row.unwrap_or_else(|| panic!("no row for --{}", setting.name));
+            assert!(row.contains(&format!("`{variable}` | `{}` |", setting.name)), "{row}");
+            let default = setting.default.unwrap_or_default();
+            assert!(row.contains(default), "the default is {default}: {row}");
+        }
+    }
+
+    #[test]
     fn a_mistyped_variable_is_noticed_and_those_of_ctl_are_not() {
         let environment = ["APPLIANCE_DATADIR", "APPLIANCE_DATA_DIR", "APPLIANCE_SOCKET", "HOME"]
             .map(|name| (name.to_owned(), "x".to_owned()))

@@ -165,13 +165,31 @@ impl Status {
         for member in self.members.iter().filter(|member| member.role != "removed") {
             advice.extend(member.advice(now));
         }
-        if self.quorum && self.voters().count() == 2 {
-            advice.push(
-                "Two voters: the loss of either stops all writes. Join a third host: appliance ctl token create"
-                    .to_string(),
-            );
+        if self.quorum {
+            advice.extend(self.advice_few_voters());
         }
         advice
+    }
+
+    /// What a cluster of several that hangs on one or two of them should do; who is alone chose to be.
+    fn advice_few_voters(&self) -> Option<String> {
+        let learner = self.members.iter().find(|member| member.role == "learner" && self.hears(member));
+        match (self.voters().count(), learner) {
+            (1, Some(learner)) => Some(format!(
+                "One voter: its loss stops all writes, and takes along what only it has. Let a learner vote: appliance ctl \
+                 member promote {}",
+                learner.name
+            )),
+            (2, Some(learner)) => Some(format!(
+                "Two voters: the loss of either stops all writes. Let a learner vote: appliance ctl member promote {}",
+                learner.name
+            )),
+            (2, None) => Some(
+                "Two voters: the loss of either stops all writes. Join a third host: appliance ctl token create"
+                    .to_string(),
+            ),
+            _ => None,
+        }
     }
 
     fn advice_quorum(&self) -> Vec<String> {
@@ -292,6 +310,23 @@ mod tests {
     fn a_healthy_cluster_needs_nothing() {
         let status = status(true, &[("a", false, 5, 5), ("b", true, 5, 5), ("c", true, 5, 5)]);
         assert_eq!(status.advice(NOW), [] as [String; 0]);
+    }
+
+    #[test]
+    fn too_few_voters_are_more_when_a_learner_votes_or_a_host_joins() {
+        let advice = |roles: &[&str]| {
+            let mut status = status(true, &[("a", false, 5, 5), ("b", true, 5, 5), ("c", true, 5, 5)]);
+            status.members.truncate(roles.len());
+            for (member, role) in status.members.iter_mut().zip(roles) {
+                member.role = (*role).to_string();
+            }
+            status.advice(NOW).join("; ")
+        };
+        let one = advice(&["voter", "learner", "learner"]);
+        assert!(one.starts_with("One voter: ") && one.ends_with("member promote b"), "{one}");
+        assert!(advice(&["voter", "voter", "learner"]).ends_with("member promote c"));
+        assert!(advice(&["voter", "voter"]).ends_with("token create"));
+        assert_eq!(advice(&["voter"]), "");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Offline {
 pub struct RestoreArgs {
     /// The snapshot.
     pub file: PathBuf,
-    /// The data directory to make: empty or absent.
+    /// The data directory to make: empty, absent, or a stopped node's, whose data is set aside.
     pub data_dir: PathBuf,
     /// The name of the node that will run there; none takes the host's.
     pub node_name: Option<String>,

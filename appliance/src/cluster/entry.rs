@@ -34,6 +34,7 @@ pub(crate) fn settle(config: &Config, data_dir: &DataDir) -> Result<Settled, Ent
     let wanted = Wanted {
         node_name: config.node_name.as_ref(),
         join: config.join.as_ref(),
+        token: config.token.is_some(),
         host_name: &host_name,
         known: &known,
         fresh_cluster_id: uuid::Uuid::new_v4().simple().to_string(),

@@ -83,6 +83,11 @@ pub(crate) enum JoinRefusal {
          member is gone for good, remove it first: appliance ctl member remove {member}"
     )]
     NameTaken { name: String, member: MemberId },
+    #[error(
+        "address {address} belongs to member {member} ({name}) already; advertise this host's own with \
+         --advertise-address, or, if that member is gone for good, remove it first: appliance ctl member remove {member}"
+    )]
+    AddressTaken { address: String, name: String, member: MemberId },
     #[error("member id {0} was used by a member that was removed; remove join.json from its data directory")]
     IdRemoved(MemberId),
     #[error("member id {0} belongs to another key; remove join.json from its data directory")]
@@ -110,9 +115,10 @@ impl From<JoinRefusal> for Refusal {
                 (403, Reason::Forbidden)
             }
             JoinRefusal::Token(_) => (401, Reason::Unauthorized),
-            JoinRefusal::NameTaken { .. } | JoinRefusal::IdRemoved(_) | JoinRefusal::IdTaken(_) => {
-                (409, Reason::Conflict)
-            }
+            JoinRefusal::NameTaken { .. }
+            | JoinRefusal::AddressTaken { .. }
+            | JoinRefusal::IdRemoved(_)
+            | JoinRefusal::IdTaken(_) => (409, Reason::Conflict),
             JoinRefusal::Change(ChangeError::Refused { .. }) => (409, Reason::Conflict),
             JoinRefusal::Crowded | JoinRefusal::Contended | JoinRefusal::Issue(IssuerError::NoAuthority) => {
                 (503, Reason::ServiceUnavailable)
@@ -306,6 +312,10 @@ async fn look(
         return Ok(None);
     }
     let name = records.get::<MemberId>(&name_key, Look::Local).await?;
+    if let (Right::Token(_), None) = (&right, &name) {
+        let members = records.local_list::<MemberRecord>(MEMBERS)?;
+        own_addresses(request, members.iter().map(|member| &member.value))?;
+    }
     let mut admission = Admission {
         compare: vec![
             Compare::Absent { key: member_key.clone() },
@@ -340,6 +350,19 @@ async fn look(
         }
     }
     Ok(Some(admission))
+}
+
+/// Refuses a node that says it is where another member is: nobody would ever reach it there, and it would stay a dead
+/// learner. Two that join at once with one address may both pass; that costs what it cost before, and nobody's data.
+fn own_addresses<'a>(
+    request: &JoinRequest,
+    mut members: impl Iterator<Item = &'a MemberRecord>,
+) -> Result<(), JoinRefusal> {
+    let taken = members.find_map(|member| {
+        let address = request.peer.iter().find(|address| member.peer.contains(address))?;
+        Some((address.clone(), member.name.clone(), member.id))
+    });
+    taken.map_or(Ok(()), |(address, name, member)| Err(JoinRefusal::AddressTaken { address, name, member }))
 }
 
 /// What entitles a node to join.
@@ -521,6 +544,33 @@ mod tests {
         let later = json!({"protocol": 7, "version": "12", "shape": "other"});
         let refusal = understand(later.to_string().as_bytes(), NOW).expect_err("refused");
         assert!(matches!(refusal, JoinRefusal::Protocol { theirs: 7, .. }), "{refusal}");
+    }
+
+    #[test]
+    fn an_address_belongs_to_one_member() {
+        let request = understand(request().to_string().as_bytes(), NOW).expect("understood");
+        let at = |peer: &str| MemberRecord {
+            id: MemberId(5),
+            name: "n5".to_owned(),
+            peer: vec!["n5.lab:2380".to_owned(), peer.to_owned()],
+            api: Vec::new(),
+            key: String::new(),
+            version: String::new(),
+            protocol: PROTOCOL,
+            joined: NOW,
+            certificate_expires: None,
+            trusts: String::new(),
+            issuer: String::new(),
+            held: false,
+            leaving: false,
+            other: Other::new(),
+        };
+        own_addresses(&request, [at("10.0.0.3:2380"), at("10.0.0.2:3380")].iter())
+            .expect("other hosts, other ports");
+        let refusal = own_addresses(&request, [at("10.0.0.2:2380")].iter()).expect_err("refused");
+        let text = refusal.to_string();
+        assert!(text.contains("10.0.0.2:2380 belongs to member 0000000000000005 (n5)"), "{text}");
+        assert_eq!(Refusal::from(refusal).status().code, 409);
     }
 
     #[test]

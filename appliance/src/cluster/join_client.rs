@@ -58,6 +58,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer holds the certificates and addresses of a cluster; more is no answer of ours.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// What is said of an end that hangs up.
+const UNANSWERED: &str = "it ended the connection without an answer; is this its API port (--api-listen, 6443 unless \
+                          set), and not the one for peers?";
+
 /// Of a refusal, what is shown.
 const REASON_CHARS_MAX: usize = 1_000;
 
@@ -297,7 +301,10 @@ async fn ask(target: &str, tls: Arc<ClientConfig>, request: &JoinRequest) -> Res
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| odd(error.to_string()))?;
-    let response = sender.send_request(request).await.map_err(late)?;
+    let response = sender.send_request(request).await.map_err(|error| match unanswered(&error) {
+        true => JoinError::NotNow { target: target.to_owned(), reason: UNANSWERED.to_owned() },
+        false => late(error),
+    })?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     connection.abort();
@@ -310,6 +317,12 @@ async fn ask(target: &str, tls: Arc<ClientConfig>, request: &JoinRequest) -> Res
         408 | 429 | 500..=599 => Err(JoinError::NotNow { target, reason }),
         _ => Err(JoinError::Refused { target, reason }),
     }
+}
+
+/// Whether the other end took the connection and hung up: a member that stops, or its port for peers, which shows the
+/// same certificate and lets nobody in who has none.
+fn unanswered(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_closed() || error.is_incomplete_message()
 }
 
 async fn connect(

@@ -45,7 +45,7 @@ pub(crate) enum RecordsError {
     #[error("this member was removed from its cluster; ask another one")]
     Removed,
     /// This member no longer takes part.
-    #[error("this member has stopped")]
+    #[error("this member was removed from its cluster, or has stopped; ask another one")]
     Stopped,
     /// The record under a key is not one.
     #[error("the record {key} {reason}")]

@@ -87,7 +87,8 @@ pub(crate) enum Member {
     List(OutputFlag),
     /// Let a learner vote
     #[command(after_help = "Examples:\n  appliance ctl member promote node4\n\n\
-        Refused while the learner is behind, and beyond five voters: more of them make writes slower and nothing safer.")]
+        Refused while the learner is behind. The first five vote by themselves; more voters make writes slower and little\n\
+        safer, and an even number makes nothing safer.")]
     Promote(MemberNamed),
     /// Make a voter a learner: it keeps serving and enforcing, and its death costs no vote
     #[command(after_help = "Examples:\n  appliance ctl member demote node2")]
@@ -155,11 +156,12 @@ pub(crate) enum Snapshot {
     /// Make a data directory for a new cluster from a snapshot; needs no node
     #[command(after_help = "Examples:\n  \
         systemctl stop appliance\n  \
-        mv /var/lib/appliance /var/lib/appliance.old\n  \
         appliance ctl snapshot restore /backup/appliance.snapshot --data-dir /var/lib/appliance\n  \
         systemctl start appliance\n\n\
         Restores on one host; the others join it with `token create`. Revisions go on above any that clients can have\n\
-        seen, so that no watch is fooled. The directory must be empty or absent.")]
+        seen, so that no watch is fooled. The directory is that of a stopped node, whose data is set aside there and whose\n\
+        authority goes on; or empty or absent: then the authority is a new one, and with it every kubeconfig, unless\n\
+        the old pki/seal.key was put there first.")]
     Restore(SnapshotRestore),
 }
 

@@ -84,7 +84,7 @@ async fn what_a_token_can_not_be_is_refused_and_nothing_is_written() {
     let harness = with_member().await;
     let before = revision(&harness.raft);
     for (body, says) in [
-        (json!({"ttlSeconds": 59}), "ttlSeconds: 59 is not between 60 and 2592000"),
+        (json!({"ttlSeconds": 59}), "ttlSeconds: 59 is not between 60 (1m) and 2592000 (30d)"),
         (json!({"ttlSeconds": 2_592_001}), "ttlSeconds: 2592001"),
         (json!({"ttlSeconds": -1}), "invalid value"),
         (json!({"uses": 0}), "uses: must be at least 1"),

@@ -17,8 +17,10 @@ pub(super) fn lifetime(asked: Option<u64>, default: Duration, max: Duration) -> 
     match i64::try_from(seconds).map(Duration::seconds) {
         Ok(lifetime) if (TTL_MIN..=max).contains(&lifetime) => Ok(lifetime),
         _ => {
-            let (min, max) = (TTL_MIN.whole_seconds(), max.whole_seconds());
-            Err(Status::bad_request(format!("ttlSeconds: {seconds} is not between {min} and {max}")).into())
+            let (min, days) = (TTL_MIN.whole_seconds(), max.whole_days());
+            let max = max.whole_seconds();
+            let said = format!("ttlSeconds: {seconds} is not between {min} (1m) and {max} ({days}d)");
+            Err(Status::bad_request(said).into())
         }
     }
 }
@@ -34,7 +36,10 @@ mod tests {
         assert_eq!(check(Some(60)), Ok(Duration::MINUTE));
         assert_eq!(check(Some(86_400)), Ok(Duration::DAY));
         for odd in [0, 59, 86_401, u64::MAX] {
-            assert_eq!(check(Some(odd)), Err(format!("ttlSeconds: {odd} is not between 60 and 86400")));
+            assert_eq!(
+                check(Some(odd)),
+                Err(format!("ttlSeconds: {odd} is not between 60 (1m) and 86400 (1d)"))
+            );
         }
     }
 }
