@@ -4,8 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use appliance_tests::chaos::{Plan, record};
-use appliance_tests::cluster::Cluster;
+use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::{Dice, seed};
+
+/// What raft logs where the leader that goes asks for an election at once, in place of the silence of one that died.
+const CALLED_TO_LEAD: &str = "received MsgTimeoutNow from";
 
 /// Some milliseconds of undisturbed work.
 fn a_while(dice: &mut Dice) {
@@ -91,12 +94,24 @@ fn nodes_that_are_killed_before_they_are_up_come_up_all_the_same() {
 #[test]
 fn a_rolling_restart_hands_leadership_over_and_loses_nothing() {
     let seed = seed();
-    let mut cluster = Cluster::form(3, seed);
+    let arguments = ["--log-level", "info,raft=debug"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::form_with(3, Options { seed, arguments, ..Options::default() });
+    let called = |cluster: &Cluster| -> usize {
+        cluster.nodes.iter().map(|node| node.log().matches(CALLED_TO_LEAD).count()).sum()
+    };
     let recorded = record(&cluster.apis(), &Plan { retries: true, ..Plan::of(seed, 3) }, || {
         for number in 0..3 {
+            // Whoever stops leads, so that each stop needs another leader.
+            let lead = || {
+                let _ = cluster.ctl(number, &["leader", "transfer", &name(number)]);
+                cluster.leader_according_to(&[0, 1, 2])
+            };
+            let _ = cluster.eventually("it to lead", lead, |leader| *leader == Some(number));
+            let before = called(&cluster);
             // Asserts the exit code.
             cluster.nodes[number].stop();
             let _ = cluster.wait_leader(&cluster.others(&[number]));
+            assert!(called(&cluster) > before, "nobody was handed the leadership of {}", name(number));
             cluster.nodes[number].spawn();
             cluster.wait_healthy();
         }

@@ -17,6 +17,7 @@ mod cluster_keys;
 mod cluster_kills;
 mod cluster_links;
 mod cluster_members;
+mod cluster_names;
 mod cluster_network;
 mod cluster_partitions;
 mod cluster_policy;
