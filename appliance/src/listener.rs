@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use rustls::ServerConfig;
+use rustls::{AlertDescription, ServerConfig};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -24,6 +24,7 @@ use crate::api::Api;
 use crate::api::caller::{Caller, Identity, Role};
 use crate::api::respond::Refusal;
 use crate::connection;
+use crate::loudness::Loudness;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::tls;
@@ -107,6 +108,7 @@ impl TlsListener {
     ) {
         let mut door = Door::new(TLS_CONNECTIONS_MAX);
         let uncertified = Arc::new(Semaphore::new(UNCERTIFIED_CONNECTIONS_MAX));
+        let loudness = Arc::new(Loudness::default());
         loop {
             let accepted = tokio::select! {
                 permit = door.permit() => tokio::select! {
@@ -118,10 +120,12 @@ impl TlsListener {
             let Some((permit, stream, peer)) = accepted_or_pause(accepted).await else { continue };
             let acceptor = TlsAcceptor::from(config.borrow().clone());
             let (api, shutdown, uncertified) = (api.clone(), shutdown.clone(), uncertified.clone());
-            let open = metrics.connection("tls");
+            let (open, loudness) = (metrics.connection("tls"), loudness.clone());
             door.connections.spawn(async move {
                 let _held = (permit, open);
-                serve_tls(acceptor, stream, peer, uncertified, api, shutdown).await;
+                if let Some(stream) = shake_hands(acceptor, stream, peer, &loudness).await {
+                    serve_tls(stream, peer, uncertified, api, shutdown).await;
+                }
             });
         }
         drop(self.listener);
@@ -131,14 +135,16 @@ impl TlsListener {
     /// Accepts, and refuses whatever is asked, for as long as it is not dropped.
     pub(crate) async fn turn_away(&self, config: Arc<ServerConfig>, refusal: &Refusal) -> Infallible {
         let mut door = Door::new(UNCERTIFIED_CONNECTIONS_MAX);
+        let loudness = Arc::new(Loudness::default());
         loop {
             let permit = door.permit().await;
             let accepted = accepted_or_pause(self.listener.accept().await).await;
             let Some((stream, peer)) = accepted else { continue };
             let (acceptor, refusal) = (TlsAcceptor::from(config.clone()), refusal.clone());
+            let loudness = loudness.clone();
             door.connections.spawn(async move {
                 let _held = permit;
-                if let Some(stream) = shake_hands(acceptor, stream, peer).await {
+                if let Some(stream) = shake_hands(acceptor, stream, peer, &loudness).await {
                     connection::turn_away(stream, refusal).await;
                 }
             });
@@ -275,14 +281,12 @@ impl Door {
 }
 
 async fn serve_tls(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
+    stream: TlsStream<TcpStream>,
     peer: SocketAddr,
     uncertified: Arc<Semaphore>,
     api: Arc<Api>,
     shutdown: Shutdown,
 ) {
-    let Some(stream) = shake_hands(acceptor, stream, peer).await else { return };
     let certificates = stream.get_ref().1.peer_certificates();
     let (identity, member) = (tls::identity(certificates), tls::member(certificates));
     let address = peer.ip().to_canonical().to_string();
@@ -301,6 +305,7 @@ async fn shake_hands(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
+    loudness: &Loudness,
 ) -> Option<TlsStream<TcpStream>> {
     // Small answers must not wait for an acknowledgement, and a peer that lost its power must be noticed.
     let tuned = stream.set_nodelay(true).and_then(|()| Ok(sockopt::set_socket_keepalive(&stream, true)?));
@@ -310,10 +315,28 @@ async fn shake_hands(
     }
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(error)) => tracing::debug!("no TLS with {peer}: {error}"),
+        Ok(Err(error)) => match distrust(&error).filter(|_| loudness.allows()) {
+            Some(alert) => tracing::warn!(
+                "{} does not trust this node's certificate ({alert:?}): it knows another authority, or has a join token \
+                 of another cluster",
+                peer.ip().to_canonical()
+            ),
+            None => tracing::debug!("no TLS with {peer}: {error}"),
+        },
         Err(_) => tracing::debug!("no TLS with {peer} within {HANDSHAKE_TIMEOUT:?}"),
     }
     None
+}
+
+/// What the other side said, if it was that it does not believe us.
+fn distrust(error: &io::Error) -> Option<AlertDescription> {
+    use AlertDescription::{BadCertificate, CertificateExpired, CertificateUnknown, UnknownCA};
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(
+            alert @ (BadCertificate | CertificateExpired | CertificateUnknown | UnknownCA),
+        ) => Some(*alert),
+        _ => None,
+    }
 }
 
 /// Who is at the other end of a Unix socket, by the kernel's word: root, or whoever runs the node and so owns its data

@@ -24,6 +24,7 @@ mod identity;
 mod kubeconfig;
 mod listener;
 mod logging;
+mod loudness;
 mod metrics;
 mod offline;
 mod planted;

@@ -2,11 +2,14 @@
 //!
 //! A test build (one with debug assertions) makes the one mistake that `APPLIANCE_PLANTED_BUG` names, and says so in
 //! its log; without the variable it makes none. A release build contains neither the mistakes nor the variable's name:
-//! there, all of this is `false` and `None` to the compiler. Called by `api::registry`, `api::watch` and `cluster::member`.
+//! there, all of this is `false` and `None` to the compiler. Called by `api::registry`, `api::watch`, `cluster::member`
+//! and `cluster::join_client`.
 
 use std::path::Path;
 
 use appliance_storage::{Op, Reply, Revision, Store};
+
+use crate::cluster::records::PROTOCOL;
 
 /// Whether a linearizable read is answered with what this node happens to have.
 pub(crate) fn stale_read() -> bool {
@@ -34,6 +37,15 @@ pub(crate) fn lost_write(then: &[Op], now: Revision) -> Option<Vec<Reply>> {
 /// Whether this event of a watch is left out; now and then.
 pub(crate) fn skipped_event() -> bool {
     chosen::now_and_then("skipped-event")
+}
+
+/// The protocol that a joiner says it speaks, for there is no other version yet whose word it could be.
+pub(crate) fn protocol() -> u32 {
+    match () {
+        () if chosen::is("older-protocol") => PROTOCOL - 1,
+        () if chosen::is("newer-protocol") => PROTOCOL + 1,
+        () => PROTOCOL,
+    }
 }
 
 /// What the log builds: the store itself.

@@ -75,24 +75,3 @@ fn clocks_that_jump_by_hours_lose_nothing_and_depose_nobody() {
     });
     recorded.holds(60);
 }
-
-#[test]
-fn a_joiner_whose_clock_is_an_hour_off_is_told_so() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut cluster = Cluster::prepare(2, Options { seed: seed(), ..Options::default() });
-    let stamp = directory.path().join("clock");
-    step(&stamp, 3_600);
-    cluster.nodes[0].run();
-    cluster.nodes[1].set_environment("LD_PRELOAD", &library().display().to_string());
-    cluster.nodes[1].set_environment("FAKETIME_TIMESTAMP_FILE", &stamp.display().to_string());
-    cluster.begin_join(1, 0);
-    let status = cluster.nodes[1].wait();
-    let said = cluster.nodes[1].log();
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("clock"), "{said}");
-    assert!(cluster.nodes[0].log().contains("clock"), "{}", cluster.nodes[0].log());
-    for variable in ["LD_PRELOAD", "FAKETIME_TIMESTAMP_FILE"] {
-        cluster.nodes[1].unset_environment(variable);
-    }
-    cluster.join(1, 0);
-}

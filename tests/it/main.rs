@@ -22,6 +22,7 @@ mod cluster_network;
 mod cluster_partitions;
 mod cluster_policy;
 mod cluster_reads;
+mod cluster_refusals;
 mod cluster_renewal;
 mod disaster;
 mod durability;

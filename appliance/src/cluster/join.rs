@@ -18,7 +18,7 @@
 //! somebody take over a member with a token? (Only with the member's private key.) Can an id live twice? (The
 //! transaction asks for no tombstone.)
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use appliance_consensus::transport::member_uri;
@@ -43,15 +43,10 @@ use crate::api::respond::Refusal;
 use crate::authority::IssueError;
 use crate::config::{Host, parse_node_name};
 use crate::identity;
+use crate::loudness::Loudness;
 
 /// Joins looked at at a time; each may wait for a quorum, and strangers may ask.
 const JOINS_MAX: usize = 16;
-
-/// Refusals that the log shows in a [`REFUSALS_PERIOD`]; more are debug output.
-const REFUSALS_MAX: u32 = 60;
-
-/// See [`REFUSALS_MAX`].
-const REFUSALS_PERIOD: Duration = Duration::from_secs(60);
 
 /// Somebody else changed what this join depends on, again and again.
 const ATTEMPTS: usize = 10;
@@ -147,25 +142,14 @@ pub(crate) struct Reception {
     cluster: String,
     keyring: Arc<Keyring>,
     seats: Semaphore,
-    /// When this minute of refusals began, and how many of them the log has.
-    refusals: Mutex<(Instant, u32)>,
+    /// Of refusals.
+    loudness: Loudness,
 }
 
 impl Reception {
     /// For the cluster of this id.
     pub(crate) fn new(cluster: String, keyring: Arc<Keyring>) -> Reception {
-        let refusals = Mutex::new((Instant::now(), 0));
-        Reception { cluster, keyring, seats: Semaphore::new(JOINS_MAX), refusals }
-    }
-
-    /// Whether the log still takes refusals: strangers could fill it.
-    fn loud(&self) -> bool {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if refusals.0.elapsed() > REFUSALS_PERIOD {
-            *refusals = (Instant::now(), 0);
-        }
-        refusals.1 = refusals.1.saturating_add(1);
-        refusals.1 <= REFUSALS_MAX
+        Reception { cluster, keyring, seats: Semaphore::new(JOINS_MAX), loudness: Loudness::default() }
     }
 
     /// Lets a node in, or says why not, here and there.
@@ -184,7 +168,7 @@ impl Reception {
         };
         if let Err(refusal) = &joined {
             let name: String = name.chars().filter(|c| !c.is_control()).take(253).collect();
-            if self.loud() {
+            if self.loudness.allows() {
                 tracing::warn!("node {name} at {} may not join: {refusal}", caller.address);
             } else {
                 tracing::debug!("node {name} at {} may not join: {refusal}", caller.address);

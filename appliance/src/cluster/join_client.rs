@@ -27,7 +27,7 @@ use super::join_trust::{self, TrustError};
 use super::key_files::{KeyFiles, KeyFilesError};
 use super::keys::Keys;
 use super::peers::{self, Peers};
-use super::records::{MemberId, PROTOCOL};
+use super::records::MemberId;
 use super::seal::{SealError, SealKey};
 use super::token::{JoinToken, NotAToken};
 use crate::author;
@@ -35,6 +35,7 @@ use crate::authority::{COMMON_SERVER_NAME, Pem};
 use crate::config::{JoinTarget, Secret};
 use crate::data_dir;
 use crate::identity::{self, IdentityError, NodeIdentity};
+use crate::planted;
 use crate::version;
 
 /// What this node is going to be, in the data directory until it is.
@@ -223,7 +224,7 @@ impl Joiner<'_> {
                 peer: self.peer.clone(),
                 api: self.api.clone(),
                 version: version::VERSION.to_owned(),
-                protocol: PROTOCOL,
+                protocol: planted::protocol(),
                 now_ms: author::now_ms(),
                 replaces: intent.replaces,
             };

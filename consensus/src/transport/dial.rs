@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::{
     frame::Kind,
     hello::{HELLO_BYTES_MAX, Hello, Purpose, Refusal, judge_dialled},
-    identity::SERVER_NAME,
+    identity::{SERVER_NAME, no_tls},
     line::{Line, LineError},
     shared::{Shared, identity},
 };
@@ -38,7 +38,7 @@ const SEND_BUFFER_BYTES: u32 = 512 * 1_024;
 pub(crate) enum DialError {
     #[error("{0}")]
     Connect(io::Error),
-    #[error("no TLS: {0}")]
+    #[error("{}", no_tls(.0))]
     Tls(io::Error),
     #[error("no answer within {HELLO_MAX:?}")]
     Timeout,

@@ -3,6 +3,9 @@
 //! A node's certificate carries its identity as a URI among its names. That the certificate is genuine is TLS's
 //! business and was checked before anything here is asked.
 
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error};
 use rustls_pki_types::CertificateDer;
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
@@ -20,6 +23,20 @@ const SCHEME: &str = "appliance://";
 /// hexadecimal digits.
 pub fn member_uri(cluster: u128, member: u64) -> String {
     format!("{SCHEME}{cluster:032x}/{member:016x}")
+}
+
+/// Why there is no TLS with a peer: in rustls's words, and, where they tell it, in those of a cluster.
+pub(crate) fn no_tls(error: &io::Error) -> String {
+    let meaning = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; what it shows is no certificate of this cluster"
+        }
+        Some(Error::AlertReceived(AlertDescription::UnknownCA)) => {
+            "; to it this member is of another cluster"
+        }
+        _ => "",
+    };
+    format!("no TLS: {error}{meaning}")
 }
 
 /// A member as its certificate names it.

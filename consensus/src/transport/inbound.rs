@@ -23,6 +23,7 @@ use super::{
     frame::{FRAME_BYTES_MAX, Kind},
     guests::{Guests, Replaced, Strangers},
     hello::{HELLO_BYTES_MAX, Hello, Purpose, Refusal},
+    identity::no_tls,
     line::{Line, LineError, Reader},
     payload::{self, PayloadError},
     peers::{Peer, lock},
@@ -127,7 +128,7 @@ impl Inbound {
         };
         let who = match &line {
             Some((_, Some(member))) => format!("{member:016x}"),
-            _ => address.ip().to_string(),
+            _ => address.ip().to_canonical().to_string(),
         };
         self.log_turned_away(&who, &error);
         if let (Some((mut line, _)), NotGreeted::Refusing(refusal)) = (line, error) {
@@ -196,7 +197,7 @@ impl Inbound {
         let reason = match error {
             // A port that was merely looked at, by a scanner or a health check, is not worth a line.
             NotGreeted::Tls(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
-            NotGreeted::Tls(error) => format!("no TLS: {error}"),
+            NotGreeted::Tls(error) => no_tls(error),
             NotGreeted::Line(error) => error.to_string(),
             NotGreeted::NotPeer => "what it says is not a peer's hello".to_owned(),
             NotGreeted::Refusing(refusal) => format!("refused: {refusal}"),

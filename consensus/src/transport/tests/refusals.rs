@@ -52,7 +52,7 @@ async fn an_authority_that_is_not_the_clusters_is_nobodys() {
     let other = Spec::new(&Authority::new(), 2).start().await;
     one.knows(&[(2, other.address)]);
     other.knows(&[(1, one.address)]);
-    let failed = |peer: &crate::transport::PeerConnections| matches!(&peer.outbound, OutboundState::Dialling { failure: Some(reason) } if reason.contains("no TLS"));
+    let failed = |peer: &crate::transport::PeerConnections| matches!(&peer.outbound, OutboundState::Dialling { failure: Some(reason) } if reason.ends_with("; what it shows is no certificate of this cluster"));
     one.sees(2, failed).await;
     other.sees(1, failed).await;
 }
