@@ -48,6 +48,8 @@ pub struct Config {
     pub voters_max: usize,
     /// Ticks of silence after which a voter is replaced by a learner that caught up; with `None` none ever is by itself.
     pub replace_after_ticks: Option<u32>,
+    /// The cluster has removed this member, and its log may not have heard of it.
+    pub removed: bool,
 }
 
 impl Config {
@@ -69,6 +71,7 @@ impl Config {
             voters_max: 5,
             // Ten minutes: longer than a reboot, shorter than anybody's night.
             replace_after_ticks: Some(6_000),
+            removed: false,
         }
     }
 

@@ -313,6 +313,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_member_that_only_its_peers_know_to_be_removed_refuses_at_once() {
+        let folder = TempDir::new().unwrap();
+        let raft = member(&folder);
+        raft.propose(b"a=1".to_vec()).await.unwrap();
+        raft.stop().await;
+        let config = Config { removed: true, ..Config::new(1, folder.path()) };
+        let raft = start(config, Map::open(folder.path()));
+
+        assert_eq!(raft.propose(b"a=2".to_vec()).await, Err(ProposeError::Removed));
+        assert_eq!(raft.read_index().await, Err(ReadError::Removed));
+        assert!(raft.status().removed && raft.status().voters == [1], "its log says otherwise");
+        raft.stop().await;
+    }
+
+    #[tokio::test]
     async fn a_member_nobody_holds_ends_and_gives_its_files_back() {
         let folder = TempDir::new().unwrap();
         let raft = member(&folder);

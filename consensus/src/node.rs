@@ -48,6 +48,8 @@ pub(crate) struct Node {
     election_ticks: usize,
     /// Decides the election timeouts, so that the same seed plays the same game.
     seed: u64,
+    /// The cluster has removed this member, whatever its log says.
+    removed: bool,
 }
 
 impl Node {
@@ -56,7 +58,13 @@ impl Node {
         log.agree_with(applied)?;
         let raw = RawNode::new(&config.to_raft(applied), log, &logger::logger())
             .map_err(|error| StartError::Raft(error.to_string()))?;
-        let mut node = Node { raw, id: config.node_id, election_ticks: config.election_ticks, seed };
+        let mut node = Node {
+            raw,
+            id: config.node_id,
+            election_ticks: config.election_ticks,
+            seed,
+            removed: config.removed,
+        };
         node.draw_timeout();
         Ok(node)
     }
@@ -277,11 +285,11 @@ impl Node {
         status
     }
 
-    /// This member was in a configuration that was put into force, and is not in the one that is now. One that waits for
-    /// its first snapshot knows no configuration at all.
+    /// This member was in a configuration that was put into force, and is not in the one that is now; or its peers said
+    /// so, who tell it nothing else any more. One that waits for its first snapshot knows no configuration at all.
     pub(crate) fn is_removed(&self) -> bool {
         let conf = self.log().conf_state();
-        !conf.voters.is_empty() && !has_member(conf, self.id)
+        self.removed || (!conf.voters.is_empty() && !has_member(conf, self.id))
     }
 
     /// Term, commit index and the last entry.

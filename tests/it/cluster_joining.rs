@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::{Dice, seed};
+use appliance_tests::sets::{self, SETS};
 
 fn prepared(size: usize) -> Cluster {
     Cluster::prepare(size, Options { seed: seed(), ..Options::default() })
@@ -66,6 +67,10 @@ fn a_removed_node_says_so_and_may_come_back_as_a_new_member_only() {
         write.code != 0 && write.err.contains("removed")
     });
     assert!(!refused.out.contains("created"), "{refused:?}");
+    let set = sets::object("no", None, 1, &[]);
+    let answer = cluster.apis()[2].ask("POST", SETS, Some(&set)).expect("an answer");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.to_string().contains("removed from its cluster"), "{answer:?}");
     let status = cluster.status(2).expect("a status");
     assert_eq!(status["quorum"], false, "{status}");
     let local = cluster.apis()[2].ask("GET", "/apis/projectcalico.org/v3/tiers?resourceVersion=0", None);

@@ -238,6 +238,7 @@ fn raft_config(config: &Config, identity: &NodeIdentity, data_dir: &Path) -> Raf
     RaftConfig {
         cluster: identity.log_number(),
         tick,
+        removed: identity.removed,
         replace_after_ticks: config.replace_lost_voters_after.map(|after| ticks(after, tick)),
         checkpoint_entries: config.checkpoint_entries.unwrap_or(defaults.checkpoint_entries),
         retained_entries: config.retained_entries.unwrap_or(defaults.retained_entries),
