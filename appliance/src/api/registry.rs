@@ -20,7 +20,7 @@ use time::macros::format_description;
 
 use super::admission::{self, Birth};
 use super::options::Freshness;
-use super::respond::{Refusal, too_new};
+use super::respond::{Refusal, too_new, unavailable};
 use super::writing::{Txn, Writing};
 use crate::planted;
 
@@ -117,8 +117,7 @@ impl Registry {
 
     async fn catch_up(&self) -> Result<(), Refusal> {
         let index = self.raft.read_index().await?;
-        let stopped = |error: appliance_storage::Stopped| Status::unavailable(error.to_string(), 1);
-        Ok(self.reader.wait_applied(index).await.map_err(stopped)?)
+        Ok(self.reader.wait_applied(index).await.map_err(unavailable)?)
     }
 
     async fn wait_revision(&self, revision: Revision) -> Result<(), Refusal> {

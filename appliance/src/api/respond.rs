@@ -128,7 +128,7 @@ impl From<ProposeError> for Refusal {
     fn from(error: ProposeError) -> Refusal {
         match error {
             ProposeError::NoLeader | ProposeError::Busy | ProposeError::Removed | ProposeError::Stopped => {
-                Status::unavailable(error.to_string(), RETRY_SECONDS).into()
+                unavailable(error).into()
             }
             ProposeError::Uncertain => Status::timeout(error).into(),
             ProposeError::TooLarge { limit, .. } => Status::too_large(limit).into(),
@@ -139,7 +139,7 @@ impl From<ProposeError> for Refusal {
 
 impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Refusal {
-        Status::unavailable(error.to_string(), RETRY_SECONDS).into()
+        unavailable(error).into()
     }
 }
 
@@ -159,6 +159,11 @@ impl From<Compacted> for Refusal {
     fn from(error: Compacted) -> Refusal {
         expired(error.after.0, error.compacted.0).into()
     }
+}
+
+/// Nothing was done, and after an election or a look at another member it may be.
+pub(crate) fn unavailable(why: impl std::fmt::Display) -> Status {
+    Status::unavailable(why.to_string(), RETRY_SECONDS)
 }
 
 /// The revision asked for is older than the history kept; the second number is where that begins.

@@ -17,11 +17,8 @@ use super::keys::{NODE_LIFETIME, Who};
 use super::records::{self, CaRecord};
 use super::registry::{Look, Records, RecordsError, Standing};
 use crate::api::caller::Role;
-use crate::api::respond::Refusal;
+use crate::api::respond::{Refusal, unavailable};
 use crate::authority::{IssueError, Profile};
-
-/// What a client waits before it asks again.
-const RETRY_SECONDS: u32 = 1;
 
 /// Why nothing was issued.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +40,7 @@ pub(crate) enum IssuerError {
 impl From<IssuerError> for Refusal {
     fn from(error: IssuerError) -> Refusal {
         match error {
-            IssuerError::NoAuthority => Status::unavailable(error.to_string(), RETRY_SECONDS).into(),
+            IssuerError::NoAuthority => unavailable(error).into(),
             IssuerError::Issue(IssueError::Request { .. }) => Status::bad_request(error.to_string()).into(),
             IssuerError::Ca(_) | IssuerError::Issue(_) => Status::internal(error).into(),
             IssuerError::Records(error) => error.into(),

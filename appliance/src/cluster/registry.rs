@@ -14,11 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::records::{self, RecordError};
-use crate::api::respond::Refusal;
+use crate::api::respond::{Refusal, unavailable};
 use crate::proposal::{self, WhenBusy};
-
-/// What a client waits before it asks again.
-const RETRY_SECONDS: u32 = 1;
 
 /// How fresh a look must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +64,7 @@ impl From<RecordsError> for Refusal {
     fn from(error: RecordsError) -> Refusal {
         let status = match &error {
             RecordsError::NoQuorum | RecordsError::Busy | RecordsError::Removed | RecordsError::Stopped => {
-                Status::unavailable(error.to_string(), RETRY_SECONDS)
+                unavailable(&error)
             }
             RecordsError::InDoubt => Status::timeout(&error),
             RecordsError::Unreadable { .. } | RecordsError::Refused(_) | RecordsError::Store(_) => {

@@ -10,13 +10,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use super::{decode, refusal, ttl};
+use super::{decode, refusal};
 use crate::api::call::Call;
-use crate::api::respond::{Refusal, json as answer};
+use crate::api::respond::{Refusal, json as answer, unavailable};
 use crate::api::{Answer, Api};
 use crate::cluster::ca::{self, BeginError, RotateRefusal};
 use crate::cluster::certificate::Certificate;
 use crate::cluster::handle::ClusterHandle;
+use crate::cluster::issuer::IssuerError;
 use crate::cluster::records::{self, CaPhase, CaRecord, MemberRecord};
 use crate::cluster::registry::{self, Committed, Look, Standing};
 use crate::cluster::renewal;
@@ -54,7 +55,7 @@ pub(super) async fn rotate(api: &Api, call: &Call<'_>, body: &Bytes) -> Answer {
             return Ok(answer(StatusCode::OK, &shown(&next, &members)));
         }
     }
-    Err(Status::unavailable("the rotation moves on by itself; look again", ttl::RETRY_SECONDS).into())
+    Err(unavailable("the rotation moves on by itself; look again").into())
 }
 
 /// What the record is to be.
@@ -80,10 +81,7 @@ fn step(
 
 async fn record(cluster: &ClusterHandle, look: Look) -> Result<Standing<CaRecord>, Refusal> {
     let record = cluster.records.get::<CaRecord>(&records::ca_key(), look).await?;
-    record.ok_or_else(|| {
-        let message = "this member does not have the cluster's authority yet; ask again, or another member";
-        Status::unavailable(message, ttl::RETRY_SECONDS).into()
-    })
+    record.ok_or_else(|| IssuerError::NoAuthority.into())
 }
 
 /// Certificates are public; the sealed keys beside them are nobody's business.

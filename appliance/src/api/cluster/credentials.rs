@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use super::{decode, lifetime, refusal, ttl};
+use super::{decode, lifetime, refusal};
 use crate::api::call::Call;
 use crate::api::caller::Role;
-use crate::api::respond::{Refusal, json as answer};
+use crate::api::respond::{Refusal, json as answer, unavailable};
 use crate::api::{Answer, Api};
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::records::{self, CredentialRecord, MemberRecord, Other, whole_seconds};
@@ -163,7 +163,7 @@ async fn token(
     then.push(registry::put(key.clone(), &record)?);
     match cluster.records.txn(call.author()?, vec![Compare::Absent { key }], then).await? {
         Committed::Done(_) => {}
-        Committed::Conflict => return Err(Status::unavailable("try again", ttl::RETRY_SECONDS).into()),
+        Committed::Conflict => return Err(unavailable("try again").into()),
     }
     Ok(json!({
         "id": record.id,

@@ -14,9 +14,6 @@ use crate::api::{Answer, Api};
 use crate::cluster::membership::{self, MembershipError, Named};
 use crate::cluster::records::MemberId;
 
-/// What a client waits before it asks again.
-const RETRY_SECONDS: u32 = 1;
-
 /// Who is to lead.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +27,7 @@ impl From<MembershipError> for Refusal {
         let text = error.to_string();
         match error {
             MembershipError::Unknown(_) => refusal(404, Some(Reason::NotFound), text),
-            MembershipError::Contended => Status::unavailable(text, RETRY_SECONDS).into(),
+            MembershipError::Contended => respond::unavailable(text).into(),
             MembershipError::Change(error) => changed(&error),
             MembershipError::Records(error) => error.into(),
         }
@@ -40,7 +37,7 @@ impl From<MembershipError> for Refusal {
 fn changed(error: &ChangeError) -> Refusal {
     match error {
         ChangeError::NoLeader | ChangeError::Busy | ChangeError::Stopped => {
-            Status::unavailable(error.to_string(), RETRY_SECONDS).into()
+            respond::unavailable(error).into()
         }
         ChangeError::Uncertain => Status::timeout(error).into(),
         ChangeError::Refused { .. } => refusal(409, Some(Reason::Conflict), error.to_string()),

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use time::Duration;
 use time::format_description::well_known::Rfc3339;
 
-use super::{decode, lifetime, refusal, ttl};
+use super::{decode, lifetime, refusal};
 use crate::api::call::Call;
-use crate::api::respond::{Refusal, json as answer};
+use crate::api::respond::{Refusal, json as answer, unavailable};
 use crate::api::{Answer, Api};
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::records::{self, MemberRecord, Other, TokenRecord, whole_seconds};
@@ -97,7 +97,7 @@ pub(super) async fn create(api: &Api, call: &Call<'_>, body: &Bytes) -> Answer {
     match cluster.records.txn(call.author()?, vec![Compare::Absent { key }], vec![put]).await? {
         Committed::Done(_) => {}
         // Forty random bits met others; the client's next attempt draws again.
-        Committed::Conflict => return Err(Status::unavailable("try again", ttl::RETRY_SECONDS).into()),
+        Committed::Conflict => return Err(unavailable("try again").into()),
     }
     let mut answered = shown(&record);
     answered["token"] = token.to_string().into();

@@ -5,9 +5,6 @@ use time::Duration;
 
 use crate::api::respond::Refusal;
 
-/// What a client waits before it asks again.
-pub(super) const RETRY_SECONDS: u32 = 1;
-
 /// Less is over before it is used, with clocks a little apart.
 const TTL_MIN: Duration = Duration::MINUTE;
 
