@@ -10,6 +10,7 @@ use appliance_tests::chaos::{Plan, record};
 use appliance_tests::cluster::{Cluster, Options};
 use appliance_tests::dice::{Dice, seed};
 use appliance_tests::tmpfs::Tmpfs;
+use serde_json::Value;
 
 #[test]
 fn a_member_whose_disk_is_full_stops_and_comes_back_when_there_is_room() {
@@ -38,52 +39,159 @@ fn a_member_whose_disk_is_full_stops_and_comes_back_when_there_is_room() {
     recorded.holds(60);
 }
 
-#[test]
-fn a_member_whose_files_have_rotted_is_healed_or_refuses_and_is_healed_by_one_command() {
-    let seed = seed();
-    let mut cluster = Cluster::form(3, seed);
-    let mut dice = Dice::new(seed);
-    let recorded = record(&cluster.apis(), &Plan { retries: true, ..Plan::of(seed, 3) }, || {
-        for part in ["store", "wal"] {
-            let victim = *dice.of(&cluster.others(&[cluster.wait_leader(&[0, 1, 2])]));
-            cluster.nodes[victim].kill();
-            let (file, written) = fullest(&cluster.nodes[victim].data_dir().join(part));
-            rot(&file, written, &mut dice);
-            eprintln!("{} of node {victim} has rotted", file.display());
-            thread::sleep(Duration::from_millis(500));
-            cluster.nodes[victim].spawn();
-            cluster.wait_healthy();
-        }
-    });
-    recorded.holds(60);
+/// What has rotted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rotten {
+    Database,
+    DatabaseAndNewestExport,
+    DatabaseAndExports,
+    Log,
 }
 
-/// The file below a directory in which the most is written, and how much: where the most is to be damaged. Files of a
-/// log are made longer than what is in them.
-fn fullest(directory: &Path) -> (PathBuf, usize) {
-    let mut found: Vec<(usize, PathBuf)> = Vec::new();
-    let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).expect("list a directory") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                directories.push(path);
-            } else {
-                let whole = fs::read(&path).expect("read a file");
-                found.push((whole.iter().rposition(|byte| *byte != 0).unwrap_or(0), path));
-            }
+/// What a member says that heals itself: from a file that it exported, and its log.
+const REBUILDS: [&str; 2] =
+    ["the database is damaged; rebuilding it from a snapshot", "rebuilt; the log brings the rest"];
+
+/// What one says that cannot: its log, where it has one, does not reach back to the beginning.
+const BEGINS_AGAIN: [&str; 2] = ["a fresh copy is fetched from the other members", "begins again as"];
+
+impl Rotten {
+    /// The files, in a data directory.
+    fn files(self, data_dir: &Path) -> Vec<PathBuf> {
+        let store = data_dir.join("store");
+        let name = fs::read_to_string(store.join("CURRENT")).expect("the name of the database");
+        let database = store.join(name.trim()).join("db");
+        let mut exports = listed(&store.join("snapshots"), "snapshot");
+        match self {
+            Rotten::Database => vec![database],
+            Rotten::DatabaseAndNewestExport => vec![database, exports.pop().expect("an export")],
+            Rotten::DatabaseAndExports => [exports, vec![database]].concat(),
+            Rotten::Log => listed(&data_dir.join("wal"), "raftlog"),
         }
     }
-    let (written, path) = found.into_iter().max().expect("a file");
-    (path, written)
+
+    /// What its member must report, and what of all that it might report it must not.
+    fn reported(self) -> (Vec<&'static str>, Vec<&'static str>) {
+        let ([damaged, rebuilt], [fetched, again]) = (REBUILDS, BEGINS_AGAIN);
+        match self {
+            Rotten::Database => (vec![damaged, rebuilt], vec!["snapshot is of no use", fetched]),
+            Rotten::DatabaseAndNewestExport => {
+                (vec![damaged, "snapshot is of no use", rebuilt], vec![fetched])
+            }
+            Rotten::DatabaseAndExports => {
+                (vec![damaged, "snapshot is of no use", "starting empty", fetched, again], vec![rebuilt])
+            }
+            Rotten::Log => (vec![fetched, again], vec![damaged]),
+        }
+    }
+
+    fn heals_by_itself(self) -> bool {
+        matches!(self, Rotten::Database | Rotten::DatabaseAndNewestExport)
+    }
 }
 
-/// Flips bits of a byte in every few KiB of what is written.
-fn rot(path: &Path, written: usize, dice: &mut Dice) {
+/// The files of a kind in a directory, oldest first: their names are numbers of one length, or grow.
+fn listed(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("list a directory");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|found| found == extension));
+    files.sort_by_key(|file| {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        (name.len(), name)
+    });
+    files
+}
+
+/// Waits until a member has two exports, and has cut its log in trust of them: so that each kind of damage has one way out.
+fn wait_grown(cluster: &Cluster, number: usize) {
+    let grown = || {
+        let exports = listed(&cluster.nodes[number].data_dir().join("store/snapshots"), "snapshot").len();
+        (exports, cluster.metric(number, "raft_log_first_index"))
+    };
+    let _ = cluster.eventually("exports, and a log that is cut behind them", grown, |(exports, first)| {
+        *exports >= 2 && first.is_some_and(|first| first > 1.0)
+    });
+}
+
+/// What a member is to the others: its id, and whether it votes.
+fn standing(cluster: &Cluster, observer: usize, number: usize) -> Option<(Value, bool)> {
+    let member = cluster.member_seen_by(observer, number)?;
+    Some((member["id"].clone(), member["role"] == "voter"))
+}
+
+/// Has a follower's files rot while it is down, and demands that it says so, takes the way that is left, and is well again.
+fn rots(cluster: &mut Cluster, rotten: Rotten, dice: &mut Dice) {
+    let leader = cluster.wait_leader(&[0, 1, 2]);
+    let victim = *dice.of(&cluster.others(&[leader]));
+    wait_grown(cluster, victim);
+    let (before, _) = standing(cluster, leader, victim).expect("a member");
+    cluster.nodes[victim].kill();
+    let heard = cluster.nodes[victim].log().len();
+    for file in rotten.files(&cluster.nodes[victim].data_dir()) {
+        rot(&file, dice);
+    }
+    thread::sleep(Duration::from_millis(300));
+    cluster.nodes[victim].spawn();
+    let (must, must_not) = rotten.reported();
+    let said = || cluster.nodes[victim].log().split_off(heard);
+    let _ = cluster.eventually(&format!("{must:?} for {rotten:?}"), said, |said| {
+        must.iter().all(|words| said.contains(words))
+    });
+    let stands = || standing(cluster, leader, victim);
+    let _ = cluster.eventually("it to vote as who it is now", stands, |standing| {
+        standing.as_ref().is_some_and(|(id, votes)| (*id == before) == rotten.heals_by_itself() && *votes)
+    });
+    cluster.wait_healthy();
+    assert!(said().contains("ERROR"), "it was not loud about it: {}", said());
+    for words in must_not {
+        assert!(!said().contains(words), "{rotten:?}: {words:?} in {}", said());
+    }
+}
+
+#[test]
+fn a_member_whose_files_have_rotted_says_so_and_is_healed_by_its_own_or_by_the_others() {
+    let seed = seed();
+    let arguments = ["--checkpoint-entries", "100", "--retained-entries", "20"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::form_with(3, Options { seed, arguments, ..Options::default() });
+    let mut dice = Dice::new(seed);
+    let plan = Plan { retries: true, pause: Duration::from_millis(2), ..Plan::of(seed, 3) };
+    let recorded = record(&cluster.apis(), &plan, || {
+        for rotten in
+            [Rotten::Database, Rotten::DatabaseAndNewestExport, Rotten::DatabaseAndExports, Rotten::Log]
+        {
+            rots(&mut cluster, rotten, &mut dice);
+        }
+        by_one_command(&cluster);
+    });
+    recorded.holds(200);
+    cluster.wait_same_history();
+}
+
+/// Whoever does not trust a member's data has it fetched anew.
+fn by_one_command(cluster: &Cluster) {
+    let leader = cluster.wait_leader(&[0, 1, 2]);
+    let odd = cluster.others(&[leader])[0];
+    let (before, _) = standing(cluster, leader, odd).expect("a member");
+    let _ = cluster.ctl(odd, &["node", "reseed", "--yes"]).success();
+    let stands = || standing(cluster, leader, odd);
+    let _ = cluster.eventually("another member of its name to vote", stands, |standing| {
+        standing.as_ref().is_some_and(|(id, votes)| *id != before && *votes)
+    });
+    cluster.wait_healthy();
+}
+
+/// So many bytes have one among them that has rotted: fewer than any record, page or frame has that would be missed.
+const ROT_EVERY: usize = 64;
+
+/// Flips bits all over what is written. Files of a log are made longer than what is in them.
+fn rot(path: &Path, dice: &mut Dice) {
     let file = OpenOptions::new().write(true).open(path).expect("open the file");
     let whole = fs::read(path).expect("read the file");
-    for _ in 0..=written / 4096 {
-        let at = usize::try_from(dice.below(written as u64)).expect("small");
+    let written = whole.iter().rposition(|byte| *byte != 0).expect("something is written") + 1;
+    for begin in (0..written).step_by(ROT_EVERY) {
+        let length = ROT_EVERY.min(written - begin);
+        let at = begin + usize::try_from(dice.below(length as u64)).expect("small");
         file.write_all_at(&[whole[at] ^ 0x55], at as u64).expect("flip a byte");
     }
+    eprintln!("{} has rotted, {written} bytes of it", path.display());
 }
