@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::api::Api;
-use crate::api::caller::{Caller, Identity, Role};
+use crate::api::caller::{Caller, Identity, Proof, Role};
 use crate::api::respond::Refusal;
 use crate::connection;
 use crate::loudness::Loudness;
@@ -288,7 +288,8 @@ async fn serve_tls(
     shutdown: Shutdown,
 ) {
     let certificates = stream.get_ref().1.peer_certificates();
-    let (identity, member) = (tls::identity(certificates), tls::member(certificates));
+    let (identity, member, proof) =
+        (tls::identity(certificates), tls::member(certificates), tls::proof(certificates));
     let address = peer.ip().to_canonical().to_string();
     let _room = match (&identity, uncertified.try_acquire_owned()) {
         (Identity::Anonymous, Err(_)) => {
@@ -297,7 +298,7 @@ async fn serve_tls(
         (Identity::Anonymous, Ok(room)) => Some(room),
         (Identity::User { .. }, _) => None,
     };
-    connection::serve(stream, Caller { identity, address, member }, api, shutdown).await;
+    connection::serve(stream, Caller { identity, address, member, proof }, api, shutdown).await;
 }
 
 /// The connection inside TLS; nothing when it does not come to that.
@@ -343,7 +344,8 @@ fn distrust(error: &io::Error) -> Option<AlertDescription> {
 /// directory. Nobody else gets past the socket's mode; if somebody does, the API knows nothing of them.
 fn local_caller(stream: &UnixStream) -> Caller {
     let Ok(peer) = stream.peer_cred() else {
-        return Caller { identity: Identity::Anonymous, address: "unix".to_owned(), member: None };
+        let (identity, address) = (Identity::Anonymous, "unix".to_owned());
+        return Caller { identity, address, member: None, proof: Proof::Connection };
     };
     let address = format!("unix:{}", peer.uid());
     let ours = rustix::process::geteuid().as_raw();
@@ -352,7 +354,7 @@ fn local_caller(stream: &UnixStream) -> Caller {
         uid if uid == ours => Identity::User { name: format!("uid:{uid}"), role: Role::Admin },
         _ => Identity::Anonymous,
     };
-    Caller { identity, address, member: None }
+    Caller { identity, address, member: None, proof: Proof::Connection }
 }
 
 async fn accepted_or_pause<T>(accepted: io::Result<T>) -> Option<T> {

@@ -14,7 +14,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::api::caller::{Identity, Role};
+use crate::api::caller::{Identity, Proof, Role};
 use crate::cluster::certificate::Certificate;
 use crate::cluster::keys::Keys;
 
@@ -117,6 +117,15 @@ pub(crate) fn identity(certificates: Option<&[CertificateDer<'_>]>) -> Identity 
 pub(crate) fn member(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
     let certificate = Certificate::from_der(certificates?.first()?).ok()?;
     certificate.uris.into_iter().next()
+}
+
+/// How long the holder of a verified certificate is who it says: no longer than that.
+pub(crate) fn proof(certificates: Option<&[CertificateDer<'_>]>) -> Proof {
+    let certificate = certificates.and_then(<[_]>::first);
+    match certificate.and_then(|certificate| Certificate::from_der(certificate).ok()) {
+        Some(certificate) => Proof::Certificate { ends: certificate.not_after },
+        None => Proof::Connection,
+    }
 }
 
 /// A node's certificate carries its name as Kubernetes writes it: `system:node:<name>`.

@@ -4,14 +4,15 @@
 //! whatever else a request carries. Everybody else may show a bearer token, and is who its record says. The record is
 //! this node's own copy, so tokens work without a quorum, and a revoked one ends on each node as that node hears of
 //! it. A token that is wrong, revoked or over makes nobody of its bearer, which is 401 wherever somebody is needed.
-//! A removed node's certificate outlives its membership; here is where it stops to count.
+//! A removed node's certificate outlives its membership; here is where it stops to count. A certificate that ends while
+//! its connection lasts ends here too, and whatever lasts longer than a request asks again ([`stands`]).
 
 use appliance_storage::{Fatal, Key, Reader};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use time::OffsetDateTime;
 
-use super::caller::{Caller, Identity, Role};
+use super::caller::{Caller, Identity, Proof, Role};
 use crate::cluster::records::{self, CredentialRecord, RemovedRecord};
 use crate::cluster::token::BearerToken;
 
@@ -25,22 +26,45 @@ pub(super) fn authenticate(
     headers: &HeaderMap,
     now: OffsetDateTime,
 ) -> Caller {
-    let identity = match &caller.identity {
-        Identity::Anonymous => bearer(reader, headers, now).unwrap_or(Identity::Anonymous),
-        Identity::User { role: Role::Node(name), .. } if was_removed(reader, name) => Identity::Anonymous,
-        Identity::User { .. } => return caller,
-    };
-    Caller { identity, ..caller }
+    match &caller.identity {
+        Identity::Anonymous => match shown(headers) {
+            Some(token) => {
+                let identity = holder(reader, &token, now).unwrap_or(Identity::Anonymous);
+                Caller { identity, proof: Proof::Token(token), ..caller }
+            }
+            None => caller,
+        },
+        Identity::User { role: Role::Node(name), .. } if was_removed(reader, name) => anonymous(caller),
+        Identity::User { .. } if !stands(reader, &caller, now) => anonymous(caller),
+        Identity::User { .. } => caller,
+    }
 }
 
-/// Whoever's bearer token this is.
-fn bearer(reader: &Reader, headers: &HeaderMap, now: OffsetDateTime) -> Option<Identity> {
+fn anonymous(caller: Caller) -> Caller {
+    Caller { identity: Identity::Anonymous, ..caller }
+}
+
+/// Whether a caller still is whom a look at the proof made of them.
+pub(super) fn stands(reader: &Reader, caller: &Caller, now: OffsetDateTime) -> bool {
+    match &caller.proof {
+        Proof::Connection => true,
+        Proof::Certificate { ends } => now <= *ends,
+        Proof::Token(token) => holder(reader, token, now).is_some_and(|holder| holder == caller.identity),
+    }
+}
+
+/// The bearer token in the headers, if it has the form of one.
+fn shown(headers: &HeaderMap) -> Option<BearerToken> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
     if !scheme.eq_ignore_ascii_case(SCHEME) {
         return None;
     }
-    let token: BearerToken = token.trim().parse().ok()?;
+    token.trim().parse().ok()
+}
+
+/// Whoever's bearer token this is.
+fn holder(reader: &Reader, token: &BearerToken, now: OffsetDateTime) -> Option<Identity> {
     let record = reader.get(&records::credential_key(&token.id));
     let record =
         record.map_err(|error| tracing::warn!("a credential can not be looked up: {error}")).ok()??;

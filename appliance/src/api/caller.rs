@@ -1,13 +1,15 @@
 //! Who is asking, and what they may do. Pure.
 //!
 //! The listeners of [`crate::server`] say who a caller is (a certificate, a token, the uid behind a Unix socket); this
-//! file alone says what that allows. It refuses to know how an identity was proven.
+//! file alone says what that allows. It keeps what an identity was proven by, for [`super::authenticate`] to look at it
+//! once more, and makes nothing of it.
 
 use appliance_resources::Kind;
 use appliance_storage::Author;
 use time::OffsetDateTime;
 
 use super::request::{Scope, Verb};
+use crate::cluster::token::BearerToken;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,20 @@ impl Role {
     }
 }
 
+/// What an identity was proven by, and so how long it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// The kernel's word, or nothing at all: as long as the connection.
+    Connection,
+    /// A certificate, until it ends.
+    Certificate {
+        /// When.
+        ends: OffsetDateTime,
+    },
+    /// A bearer token, until it ends or is revoked.
+    Token(BearerToken),
+}
+
 /// An identity and where it speaks from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -51,6 +67,8 @@ pub(crate) struct Caller {
     pub(crate) address: String,
     /// The URI of the member whose certificate this is, if it is a member's.
     pub(crate) member: Option<String>,
+    /// What says so.
+    pub(crate) proof: Proof,
 }
 
 impl Caller {
@@ -173,6 +191,7 @@ mod tests {
             identity: Identity::User { name: "eve".into(), role: Role::Viewer },
             address: "192.0.2.1".into(),
             member: None,
+            proof: Proof::Connection,
         };
         let scope = Scope { kind: Kind::Tier, namespace: None, name: Some("x".into()) };
         assert_eq!(

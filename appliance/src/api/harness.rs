@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::body::ApiBody;
-use super::caller::{Caller, Identity, Role};
+use super::caller::{Caller, Identity, Proof, Role};
 use super::load::Load;
 use super::registry::Registry;
 use super::{Api, ApiOptions};
@@ -162,7 +162,7 @@ impl Harness {
             load,
             shutdown: trigger,
             cluster,
-            caller: Caller { identity, address: "unix:0".to_owned(), member: None },
+            caller: Caller { identity, address: "unix:0".to_owned(), member: None, proof: Proof::Connection },
             _dir: Arc::new(dir),
         };
         harness.bootstrap().await;
@@ -199,6 +199,12 @@ impl Harness {
         self.asked_by(Identity::Anonymous)
     }
 
+    /// The same API, asked over a connection whose certificate ends then.
+    pub(crate) fn until(&self, ends: OffsetDateTime) -> Harness {
+        let asked = self.asked_by(self.caller.identity.clone());
+        Harness { caller: Caller { proof: Proof::Certificate { ends }, ..asked.caller.clone() }, ..asked }
+    }
+
     fn asked_by(&self, identity: Identity) -> Harness {
         Harness {
             api: self.api.clone(),
@@ -207,7 +213,12 @@ impl Harness {
             load: self.load.clone(),
             shutdown: shutdown::channel().0,
             cluster: self.cluster.clone(),
-            caller: Caller { identity, address: "192.0.2.1".to_owned(), member: None },
+            caller: Caller {
+                identity,
+                address: "192.0.2.1".to_owned(),
+                member: None,
+                proof: Proof::Connection,
+            },
             _dir: self._dir.clone(),
         }
     }
@@ -266,7 +277,12 @@ impl Harness {
 
     /// Opens a watch and expects it to begin.
     pub(crate) async fn watch(&self, path: &str) -> Events {
-        let response = self.open("GET", path, &[], Bytes::new()).await;
+        self.watch_with(path, &[]).await
+    }
+
+    /// The same with headers.
+    pub(crate) async fn watch_with(&self, path: &str, headers: &[(&str, &str)]) -> Events {
+        let response = self.open("GET", path, headers, Bytes::new()).await;
         assert_eq!(response.status(), 200, "{path}");
         Events { body: response.into_body(), buffered: Vec::new() }
     }

@@ -9,6 +9,9 @@
 //!   N, compacted      ERROR 410, the end                   ┘
 //! ```
 //!
+//! A watch lasts longer than a request, so who asked for it is asked again every second: a token that was revoked, or a
+//! certificate that ended, ends it with 401.
+//!
 //! A watcher that reads slowly costs nothing while it sleeps: events are taken from the store when the connection
 //! asks for them, and nothing is kept per watcher but one batch. Should it fall so far behind that the store closes
 //! it, it hears 410 too: listing anew is cheaper than reading on.
@@ -20,11 +23,14 @@ use appliance_resources::Status;
 use appliance_storage::{Compacted, Event, Key, Record, Revision, WatchClosed, Watcher};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::accept::{Format, NotAcceptable};
+use super::authenticate;
 use super::body::ApiBody;
 use super::call::Call;
+use super::caller::{Caller, Proof};
 use super::list::{prefix, select, selected};
 use super::load::UnderWay;
 use super::options::{Freshness, WatchStart, watch_options};
@@ -39,6 +45,9 @@ use crate::shutdown::Shutdown;
 
 /// How long a quiet watcher goes without hearing how far it is.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Between two looks at whether whoever watches still may.
+const STANDING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A watch without a time limit gets one between this and twice this, so that not all clients come back at once.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -63,6 +72,8 @@ pub(crate) async fn watch(api: &Api, call: &Call<'_>, scope: &Scope) -> Answer {
         bookmarks: options.bookmarks,
         bookmark_at: Instant::now() + BOOKMARK_INTERVAL,
         deadline: Instant::now() + timeout,
+        standing_at: Instant::now() + STANDING_INTERVAL,
+        caller: call.caller.clone(),
         shutdown: api.options.shutdown.clone(),
         phase: Phase::Ended,
         _counted: api.options.load.watch(),
@@ -93,6 +104,8 @@ struct Stream {
     bookmarks: bool,
     bookmark_at: Instant,
     deadline: Instant,
+    standing_at: Instant,
+    caller: Caller,
     shutdown: Shutdown,
     phase: Phase,
     _counted: UnderWay,
@@ -114,6 +127,7 @@ enum Wake {
     Events(Vec<Arc<Event>>),
     Closed(WatchClosed),
     BookmarkDue,
+    StandingDue,
     Over,
 }
 
@@ -189,6 +203,14 @@ impl Stream {
                 self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
                 (self.bookmark(&watcher), Phase::Live(watcher))
             }
+            Wake::StandingDue => {
+                self.standing_at = Instant::now() + STANDING_INTERVAL;
+                let now = OffsetDateTime::now_utc();
+                match authenticate::stands(self.registry.reader(), &self.caller, now) {
+                    true => (Vec::new(), Phase::Live(watcher)),
+                    false => (error(&Status::unauthorized()), Phase::Ended),
+                }
+            }
             Wake::Over | Wake::Closed(WatchClosed::Shutdown { .. }) => {
                 (self.bookmark(&watcher), Phase::Ended)
             }
@@ -208,6 +230,9 @@ impl Stream {
             biased;
             () = self.shutdown.requested() => Wake::Over,
             () = tokio::time::sleep_until(self.deadline) => Wake::Over,
+            () = tokio::time::sleep_until(self.standing_at), if self.caller.proof != Proof::Connection => {
+                Wake::StandingDue
+            }
             events = watcher.next() => match events {
                 Ok(events) => Wake::Events(events),
                 Err(closed) => Wake::Closed(closed),

@@ -2,7 +2,7 @@
 
 use appliance_consensus::Raft;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::api::caller::Role;
 use crate::api::harness::{Harness, Reply, endpoint};
@@ -183,6 +183,38 @@ async fn a_bearer_token_is_its_user_until_it_is_revoked() {
     assert_eq!(items["items"][0]["user"], "ci");
     assert_eq!(harness.delete(&format!("/cluster/credentials/{id}"), Value::Null).await.code, 200);
     assert_eq!(as_bearer(&harness, "GET", list, token, Value::Null).await.code, 401, "at once, here");
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_token_or_the_certificate_it_was_opened_with() {
+    let harness = with_member().await;
+    let made = harness.post("/cluster/credentials", json!({"role": "viewer", "kind": "token"})).await.value();
+    let (id, token) = (made["id"].as_str().expect("id"), made["token"].as_str().expect("token"));
+    let bearer = format!("Bearer {token}");
+    let path = "hostendpoints?watch=1";
+    let mut by_token = harness.anonymous().watch_with(path, &[("authorization", &bearer)]).await;
+    let mut by_certificate =
+        harness.until(OffsetDateTime::now_utc() + Duration::seconds(5)).watch(path).await;
+    let mut lasting = harness.until(OffsetDateTime::now_utc() + Duration::DAY).watch(path).await;
+    harness.post("hostendpoints", endpoint("a")).await;
+    for events in [&mut by_token, &mut lasting] {
+        assert!(events.brief().await.starts_with("ADDED a@"));
+    }
+
+    assert_eq!(harness.delete(&format!("/cluster/credentials/{id}"), Value::Null).await.code, 200);
+    for events in [&mut by_token, &mut by_certificate] {
+        let mut last = events.next().await.expect("a reason");
+        while last["type"] == "ADDED" {
+            last = events.next().await.expect("a reason");
+        }
+        assert_eq!((&last["type"], &last["object"]["code"]), (&json!("ERROR"), &json!(401)), "{last}");
+        assert_eq!(last["object"]["reason"], "Unauthorized");
+        assert_eq!(events.brief().await, "end");
+    }
+    let ended = harness.until(OffsetDateTime::now_utc() - Duration::SECOND);
+    assert_eq!(ended.get("hostendpoints").await.code, 401, "a connection outlives no certificate");
+    harness.post("hostendpoints", endpoint("b")).await;
+    assert!(lasting.brief().await.starts_with("ADDED b@"));
 }
 
 #[tokio::test]
