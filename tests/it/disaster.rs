@@ -10,7 +10,7 @@ use appliance_tests::cluster::Cluster;
 use appliance_tests::ctl::{self, Printed};
 use appliance_tests::dice::seed;
 use appliance_tests::eventually::eventually;
-use appliance_tests::netns::Lan;
+use appliance_tests::netns::{Host, Lan};
 use appliance_tests::node::Node;
 use appliance_tests::prerequisites;
 use appliance_tests::sets::{SETS, revision};
@@ -50,6 +50,34 @@ fn cluster(node: &Node) -> String {
     let text = fs::read_to_string(node.data_dir().join("identity.json")).expect("the identity");
     let identity: Value = serde_json::from_str(&text).expect("JSON");
     identity["clusterId"].as_str().expect("a cluster").to_owned()
+}
+
+/// Two clients' kubeconfigs, with a certificate and with a bearer token, and where they are used.
+struct Clients {
+    folder: tempfile::TempDir,
+}
+
+impl Clients {
+    fn of(node: &Node) -> Clients {
+        let clients = Clients { folder: tempfile::tempdir().expect("a directory") };
+        for (name, more) in [("certificate", None), ("token", Some("--token"))] {
+            let file = clients.folder.path().join(name).display().to_string();
+            let words = ["kubeconfig", "--role", "viewer", "-o", &file].into_iter().chain(more);
+            let _ = node.ctl(&words.collect::<Vec<_>>()).success();
+        }
+        clients
+    }
+
+    /// What `ctl get` says to each of them.
+    fn ask(&self, from: &Host) -> [Printed; 2] {
+        ["certificate", "token"].map(|name| self.ask_with(name, from, &[]))
+    }
+
+    fn ask_with(&self, name: &str, from: &Host, more: &[&str]) -> Printed {
+        let mut command = from.namespace.command(&prerequisites::appliance().display().to_string());
+        command.arg("ctl").arg("--kubeconfig").arg(self.folder.path().join(name)).args(more);
+        ctl::run(command.args(["get", "globalnetworksets", "-o", "name"]), "")
+    }
 }
 
 /// Waits until the node has written a snapshot of this revision or a later one.
@@ -122,8 +150,11 @@ fn a_file_that_a_node_made_by_itself_becomes_a_cluster_elsewhere() {
 #[test]
 fn a_stopped_nodes_directory_is_restored_in_place_and_nobody_elses() {
     let lan = Lan::new();
-    let mut node = Node::start_with(&lan.host(2), "h1", &["--no-enforce", "--snapshot-interval", "1s"]);
+    let host = lan.host(2);
+    let mut node = Node::start_with(&host, "h1", &["--no-enforce", "--snapshot-interval", "1s"]);
     let api = Api::new(node.socket());
+    let clients = Clients::of(&node);
+    assert!(clients.ask(&host).iter().all(|printed| printed.code == 0), "{:?}", clients.ask(&host));
     let written = create(&api, "kept", 7);
     let file = snapshot_of(&node, written);
     let refused = restore(&file, &node.data_dir(), &[]);
@@ -146,6 +177,7 @@ fn a_stopped_nodes_directory_is_restored_in_place_and_nobody_elses() {
     let restored = json(restore(&file, &node.data_dir(), &[]));
     assert_eq!(restored["node"], "h1");
     assert!(restored["authority"].as_str().is_some_and(|text| text.starts_with("kept")), "{restored}");
+    assert!(restored["tokens"].as_str().is_some_and(|text| text.starts_with("none")), "{restored}");
     let quarantine = PathBuf::from(restored["quarantine"].as_str().expect("what was before"));
     for part in ["store", "wal", "identity.json"] {
         assert!(quarantine.join(part).exists(), "{part}");
@@ -159,17 +191,23 @@ fn a_stopped_nodes_directory_is_restored_in_place_and_nobody_elses() {
     };
     let now = fs::read_to_string(node.kubeconfig()).expect("the kubeconfig");
     assert_eq!(authority(&now), authority(&kubeconfig));
+    // A token may have been revoked since the snapshot was made, so none comes back with it.
+    let [certificate, token] = clients.ask(&host);
+    assert!(certificate.success().contains("kept"));
+    assert!(token.failure().contains("Unauthorized"), "a token of a backup");
 }
 
 #[test]
 fn with_the_sealing_key_the_authority_comes_along_to_another_host() {
     let lan = Lan::new();
     let mut node = Node::start_with(&lan.host(2), "h1", &["--no-enforce", "--snapshot-interval", "1s"]);
+    let clients = Clients::of(&node);
     let written = create(&Api::new(node.socket()), "kept", 7);
     let file = snapshot_of(&node, written);
     node.stop();
 
-    let mut other = Node::prepare(&lan.host(3), "h2", &["--no-enforce"]);
+    let host = lan.host(3);
+    let mut other = Node::prepare(&host, "h2", &["--no-enforce"]);
     fs::create_dir_all(other.data_dir().join("pki")).expect("a directory");
     fs::copy(node.data_dir().join("pki/seal.key"), other.data_dir().join("pki/seal.key")).expect("the key");
     let restored = json(restore(&file, &other.data_dir(), &["--node-name", "h2"]));
@@ -179,6 +217,8 @@ fn with_the_sealing_key_the_authority_comes_along_to_another_host() {
     let authority =
         |node: &Node| fs::read_to_string(node.data_dir().join("pki/ca.crt")).expect("the authority");
     assert_eq!(authority(&other), authority(&node));
+    let there = format!("https://{}:6443", host.ipv4);
+    assert!(clients.ask_with("certificate", &host, &["--server", &there]).success().contains("kept"));
 }
 
 #[test]
@@ -212,6 +252,7 @@ fn two_of_three_are_gone_for_good_and_the_survivor_takes_new_members() {
     let mut cluster_of_three = Cluster::form(3, seed());
     let cluster = &mut cluster_of_three;
     let api = Api::new(cluster.nodes[2].socket());
+    let clients = Clients::of(&cluster.nodes[0]);
     create(&api, "kept", 7);
     cluster.wait_healthy();
     let before = self::cluster(&cluster.nodes[2]);
@@ -234,6 +275,10 @@ fn two_of_three_are_gone_for_good_and_the_survivor_takes_new_members() {
     assert_eq!(now["items"].as_array().map(Vec::len), Some(1));
     assert!(revision(&now) > JUMP);
     create(&api, "alone", 8);
+    // The kubeconfigs name all members; the lost ones do not answer, and the survivor is who it was.
+    for printed in clients.ask(&cluster.hosts[2]) {
+        assert!(printed.success().contains("alone"));
+    }
 
     // One of the dead comes back, and is of a cluster that is no more; it disturbs nobody.
     cluster.nodes[0].spawn();

@@ -57,8 +57,10 @@ pub(crate) struct Plan<'a> {
 /// What was made.
 pub(crate) struct Made {
     pub(crate) info: SnapshotInfo,
-    /// Whether kubeconfigs of the old cluster still serve.
+    /// Whether certificates of the old cluster still serve.
     pub(crate) authority_kept: bool,
+    /// Whether its tokens do.
+    pub(crate) tokens_kept: bool,
 }
 
 /// Makes store, log and identity in `directory`, which is empty, of the snapshot `file`.
@@ -86,7 +88,7 @@ pub(crate) fn make(file: &Path, directory: &Path, plan: &Plan<'_>) -> Result<Mad
     // Without the authority the node begins as the founder of a new one, and is formed once that is in the store.
     let identity = plan.identity.clone();
     save(directory, &if authority_kept { identity.into_formed() } else { identity.into_founder() })?;
-    Ok(Made { info, authority_kept })
+    Ok(Made { info, authority_kept, tokens_kept: plan.with_tokens })
 }
 
 /// What names members or belongs to them. The cluster's own name is written anew at the next start, and so is what a

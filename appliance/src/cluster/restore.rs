@@ -119,8 +119,12 @@ pub(crate) fn answer(
     quarantine: Option<&Path>,
 ) -> Value {
     let authority = match made.authority_kept {
-        true => "kept; kubeconfigs made before still serve",
-        false => "new; every kubeconfig made before must be renewed, see admin.kubeconfig after the start",
+        true => "kept; kubeconfigs with certificates made before still serve",
+        false => "new; every kubeconfig made before must be made anew, see admin.kubeconfig after the start",
+    };
+    let tokens = match made.tokens_kept {
+        true => "kept",
+        false => "none; make kubeconfigs with tokens anew, those of a backup may have been revoked since",
     };
     json!({
         "cluster": identity.cluster_id,
@@ -129,6 +133,7 @@ pub(crate) fn answer(
         "revision": made.info.revision.0,
         "records": made.info.records,
         "authority": authority,
+        "tokens": tokens,
         "dataDir": data_dir.display().to_string(),
         "quarantine": quarantine.map(|path| path.display().to_string()),
     })
