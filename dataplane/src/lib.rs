@@ -53,6 +53,10 @@
 //! - Does anything new wait outside `reconciler`'s one `select!`, or before policy is in force?
 //! - What happens to it when nft is missing, when netlink is refused, and when someone else commits in between?
 
+// For the one file of tests that is compiled into another crate too: `render/golden_case.rs`.
+#[cfg(test)]
+extern crate self as appliance_dataplane;
+
 pub mod calc;
 mod enforcer;
 pub mod error;

@@ -1,65 +1,16 @@
-//! Goldens: each directory of `testdata/` is a cluster (`input.yaml`), a node of it with its links (`node`), and the
-//! table that node must enforce (`golden.nft`), followed by what it tells the operator.
+//! Goldens: every case of `testdata/` renders to its `golden.nft`, followed by what the node tells the operator.
 //!
 //! `UPDATE_GOLDENS=1 cargo test -p appliance-dataplane golden` writes them anew; read the difference before it is
 //! committed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use appliance_resources::{EndpointState, manifest, set_defaults};
+use appliance_resources::EndpointState;
 
+use super::golden_case::{cases, desired, options, testdata};
 use super::*;
-use crate::calc::{Calc, Update};
-use crate::interfaces::{Interface, Interfaces};
 use crate::nft::script::{self, Comments};
-
-fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
-}
-
-/// The first line names the node; every other line is a link: name, `up` or `down`, addresses.
-fn read_node(text: &str) -> (String, Interfaces) {
-    let mut lines = text.lines();
-    let node = lines.next().expect("a node name").to_owned();
-    let interfaces = lines
-        .enumerate()
-        .map(|(index, line)| {
-            let mut words = line.split_whitespace();
-            let name = words.next().expect("an interface name").to_owned();
-            let up = words.next() == Some("up");
-            let addresses = words.map(|address| address.parse().expect("an address")).collect();
-            (name, Interface { index: index as u32 + 1, up, addresses })
-        })
-        .collect();
-    (node, interfaces)
-}
-
-fn desired(case: &Path) -> Desired {
-    let (node, interfaces) = read_node(&fs::read_to_string(case.join("node")).expect("read the node"));
-    let text = fs::read_to_string(case.join("input.yaml")).expect("read the input");
-    let mut calc = Calc::new(&node);
-    for document in manifest::read(&text, "input.yaml").expect("a readable manifest") {
-        let mut resource = document.resource;
-        set_defaults(&mut resource);
-        calc.on_update(Update::Set(Box::new(resource)));
-    }
-    calc.on_interfaces(&interfaces);
-    calc.on_in_sync();
-    calc.flush().expect("an answer")
-}
-
-/// A case that has members of the cluster to protect says so by its name.
-fn options(case: &Path) -> RenderOptions {
-    let mut options = RenderOptions::default();
-    if case.ends_with("protected-ports") {
-        options.protected.inbound = BTreeSet::from([6443, 2380]);
-        let members = ["192.0.2.11:2380", "192.0.2.12:2380", "[fd00::11]:2380"];
-        options.protected.outbound =
-            members.iter().map(|member| member.parse().expect("an address")).collect();
-    }
-    options
-}
 
 fn printed(case: &Path) -> String {
     let desired = desired(case);
@@ -100,16 +51,9 @@ fn printed(case: &Path) -> String {
 #[expect(clippy::disallowed_methods, reason = "whoever runs the test says whether to rewrite the goldens")]
 fn every_case_renders_to_its_golden() {
     let update = std::env::var_os("UPDATE_GOLDENS").is_some();
-    let mut cases: Vec<PathBuf> = fs::read_dir(testdata())
-        .expect("list testdata")
-        .map(|entry| entry.expect("read testdata").path())
-        .filter(|path| path.join("input.yaml").exists())
-        .collect();
-    cases.sort();
-    assert!(cases.len() >= 20, "only {} cases found", cases.len());
     let mut wrong = Vec::new();
-    for case in &cases {
-        let text = printed(case);
+    for case in cases() {
+        let text = printed(&case);
         let golden = case.join("golden.nft");
         if update {
             fs::write(&golden, &text).expect("write the golden");
@@ -123,11 +67,7 @@ fn every_case_renders_to_its_golden() {
 /// Chains and sets a rule names exist, and nothing is there that nobody names.
 #[test]
 fn every_table_is_complete_and_holds_nothing_idle() {
-    for entry in fs::read_dir(testdata()).expect("list testdata") {
-        let case = entry.expect("read testdata").path();
-        if !case.join("input.yaml").exists() {
-            continue;
-        }
+    for case in cases() {
         let ruleset = render(&desired(&case), &options(&case));
         let rules = || ruleset.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
         let mut sets: BTreeSet<&str> = rules().filter_map(Expr::set).collect();
@@ -152,11 +92,7 @@ fn every_table_is_complete_and_holds_nothing_idle() {
 /// use those that were filled before: named ones.
 #[test]
 fn rules_hold_no_anonymous_interval_set() {
-    for entry in fs::read_dir(testdata()).expect("list testdata") {
-        let case = entry.expect("read testdata").path();
-        if !case.join("input.yaml").exists() {
-            continue;
-        }
+    for case in cases() {
         let ruleset = render(&desired(&case), &options(&case));
         for expr in ruleset.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs) {
             let atomic = match expr {

@@ -34,6 +34,8 @@ mod endpoint;
 mod failsafe;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_case;
 mod ip_set;
 mod names;
 mod policy;

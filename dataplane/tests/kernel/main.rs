@@ -7,6 +7,8 @@ mod broken_nft;
 mod cases;
 mod drift;
 mod elements;
+#[path = "../../src/render/golden_case.rs"]
+mod golden_case;
 mod goldens;
 mod interfaces;
 mod leak;
