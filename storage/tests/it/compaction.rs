@@ -4,20 +4,7 @@ use std::{fs, path::Path, thread, time::Duration};
 
 use appliance_storage::{Command, Key, Outcome, Revision, Store};
 
-use crate::support::{Fixture, do_delete, do_put, options};
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use crate::support::{Fixture, copy, do_delete, do_put, options};
 
 /// The rows of history in a closed store.
 fn history_rows(database: &Path) -> usize {

@@ -9,7 +9,7 @@ use std::{
 use appliance_storage::{ChainHead, Command, Key, OpenError, Record, Revision, Store};
 use proptest::prelude::*;
 
-use crate::support::{Fixture, do_delete, do_put, options};
+use crate::support::{Fixture, copy, do_delete, do_put, options};
 
 /// A store to damage copies of: what it was at every applied index, and where its exports are.
 struct Original {
@@ -45,19 +45,6 @@ fn original() -> &'static Original {
         fixture.close();
         Original { fixture, was }
     })
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// A copy of the original, damaged by `damage`, which is given the sled directory.

@@ -1,6 +1,7 @@
 //! What the tests share: a store in a temporary directory, short ways to write commands, and polling without a clock.
 
 use std::{
+    fs,
     future::Future,
     path::{Path, PathBuf},
     pin::pin,
@@ -70,6 +71,20 @@ impl Fixture {
         self.close();
         self.store = Some(Store::open(self.dir.path(), self.options.clone()).unwrap());
         self.index = self.store().applied_index();
+    }
+}
+
+/// Copies a directory and all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
