@@ -534,20 +534,8 @@ mod tests {
     fn an_address_belongs_to_one_member() {
         let request = understand(request().to_string().as_bytes(), NOW).expect("understood");
         let at = |peer: &str| MemberRecord {
-            id: MemberId(5),
-            name: "n5".to_owned(),
             peer: vec!["n5.lab:2380".to_owned(), peer.to_owned()],
-            api: Vec::new(),
-            key: String::new(),
-            version: String::new(),
-            protocol: PROTOCOL,
-            joined: NOW,
-            certificate_expires: None,
-            trusts: String::new(),
-            issuer: String::new(),
-            held: false,
-            leaving: false,
-            other: Other::new(),
+            ..MemberRecord::new(MemberId(5), "n5", NOW)
         };
         own_addresses(&request, [at("10.0.0.3:2380"), at("10.0.0.2:3380")].iter())
             .expect("other hosts, other ports");
