@@ -30,6 +30,7 @@ pub(crate) struct Driver<M> {
     pub(crate) inputs: InputReceiver,
     pub(crate) reports: Arc<Reports>,
     pub(crate) status: watch::Sender<Status>,
+    pub(crate) removed: watch::Sender<bool>,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
     pub(crate) tick: Duration,
     pub(crate) export: Option<Exporting>,
@@ -156,6 +157,7 @@ impl<M: StateMachine> Driver<M> {
     fn drain(&mut self) -> Result<(), StopReason> {
         self.replica.drain().map_err(failed)?;
         let status = self.replica.status();
+        self.removed.send_if_modified(|known| std::mem::replace(known, status.removed) != status.removed);
         self.status.send_if_modified(|shown| {
             let modified = *shown != status;
             *shown = status;

@@ -25,6 +25,7 @@ pub struct Raft {
     pub(crate) reports: Arc<Reports>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) stopped: watch::Receiver<Option<StopReason>>,
+    pub(crate) removed: watch::Receiver<bool>,
     pub(crate) check: fn(&[u8]) -> Result<(), String>,
     pub(crate) check_snapshot: fn(&Path) -> Result<u64, String>,
 }
@@ -153,10 +154,19 @@ impl Raft {
         self.status.borrow().clone()
     }
 
-    /// Waits until the status satisfies a condition; `None` when the member stopped first.
+    /// Waits until the status satisfies a condition; `None` when the member stopped first. Wakes with every entry that is
+    /// applied, so it is for waits that end soon.
     pub async fn wait_status(&self, condition: impl FnMut(&Status) -> bool) -> Option<Status> {
         let mut status = self.status.clone();
         status.wait_for(condition).await.ok().map(|status| status.clone())
+    }
+
+    /// Waits until this member knows that it belongs to the cluster no longer; for ever, when it stops before. Costs nothing
+    /// while it waits.
+    pub async fn removed(&self) {
+        if self.removed.clone().wait_for(|removed| *removed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits until the member has stopped, and says why. Once it has, every call answers `Stopped`; when the reason is

@@ -156,17 +156,27 @@ pub fn start<M: StateMachine>(
     let (inputs, queue) = input::queue();
     let (status, shown) = watch::channel(replica.status());
     let (reason, stopped) = watch::channel(None);
+    let (removal, removed) = watch::channel(false);
     let reports = Arc::<handle::Reports>::default();
     let raft = Raft {
         inputs,
         reports: reports.clone(),
         status: shown,
         stopped,
+        removed,
         check: M::check,
         check_snapshot: M::check_snapshot,
     };
-    let driver =
-        driver::Driver { replica, inputs: queue, reports, status, stopped: reason, tick, export: None };
+    let driver = driver::Driver {
+        replica,
+        inputs: queue,
+        reports,
+        status,
+        removed: removal,
+        stopped: reason,
+        tick,
+        export: None,
+    };
     let thread = thread::Builder::new().name("raft".to_owned());
     thread.spawn(move || driver.run()).map_err(StartError::Thread)?;
     Ok(raft)

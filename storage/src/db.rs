@@ -2,7 +2,8 @@
 //!
 //! It hands out three trees: `meta` (what this database is), `rev` (what every revision did) and `sm` (where the
 //! state machine stands). Every call goes through `guard`: sled reports much of its damage by panicking, so a panic
-//! is caught and becomes the same sticky `Fatal` an error does. It knows nothing of what the rows mean.
+//! is caught and becomes the same sticky `Fatal` an error does. What is committed reaches sled a little later, through
+//! [`Mover`]; whoever reads does not notice. It knows nothing of what the rows mean.
 
 use std::{
     fs::File,
@@ -10,7 +11,7 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -21,7 +22,8 @@ use sled::{
 
 use crate::{
     error::{Fatal, is_full},
-    pending::Pending,
+    mover::Mover,
+    pending::Rows,
 };
 
 /// sled keeps a page in one segment unless it is larger than a quarter of it; then it goes to a file that is never
@@ -60,20 +62,24 @@ pub(crate) struct Row {
 /// An open sled database.
 #[derive(Debug)]
 pub(crate) struct Db {
+    /// First, so that its thread is gone before sled is.
+    mover: Mover,
+    sled: Arc<Guarded>,
+    /// A descriptor of our own on sled's main file: sled's flush does not sync it, so we do.
+    main: File,
+    /// Held until sled has let go of its files, whoever is the last to let go of this.
+    _lock: Arc<File>,
+}
+
+/// Sled, with every call guarded.
+#[derive(Debug)]
+struct Guarded {
     path: PathBuf,
     sled: sled::Db,
     meta: sled::Tree,
     rev: sled::Tree,
     sm: sled::Tree,
-    /// A descriptor of our own on sled's main file: sled's flush does not sync it, so we do.
-    main: File,
-    /// Rows that sled does not have yet.
-    pending: RwLock<Pending>,
-    /// Held by whoever adds to what is pending or moves it on, so that nothing is added in between.
-    moving: Mutex<()>,
     failed: OnceLock<Fatal>,
-    /// Held until sled has let go of its files, whoever is the last to let go of this.
-    _lock: Arc<File>,
 }
 
 impl Db {
@@ -94,26 +100,21 @@ impl Db {
         })?;
         let main = path.join("db");
         let main = File::open(&main).map_err(|error| Fatal::io("open", &main, &error))?;
-        Ok(Db {
-            path: path.to_owned(),
-            sled,
-            meta,
-            rev,
-            sm,
-            main,
-            pending: RwLock::default(),
-            moving: Mutex::default(),
-            failed: OnceLock::new(),
-            _lock: lock,
-        })
+        let sled = Arc::new(Guarded { path: path.to_owned(), sled, meta, rev, sm, failed: OnceLock::new() });
+        let mover = Mover::start({
+            let sled = sled.clone();
+            move |rows| sled.transact(rows).is_ok()
+        });
+        let mover = mover.map_err(|error| Fatal::io("start a thread for", path, &error))?;
+        Ok(Db { mover, sled, main, _lock: lock })
     }
 
     /// One row's value.
     pub(crate) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<IVec>, Fatal> {
         self.failure()?;
         // What is not pending any more is in sled: it leaves here after it arrived there.
-        let pending = self.pending().get(tree, key).cloned();
-        pending.map_or_else(|| self.guard(|| self.tree(tree).get(key)), Ok)
+        let pending = self.mover.look(|pending| pending.get(tree, key).cloned());
+        pending.map_or_else(|| self.sled.guard(|| self.sled.tree(tree).get(key)), Ok)
     }
 
     /// Calls `each` for every row of a tree from one key on, in key order, until it answers false. Memory stays near the
@@ -125,12 +126,12 @@ impl Db {
         mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, E>,
     ) -> Result<(), E> {
         // First what is pending, then sled: a row that moves on meanwhile is seen twice and told once, never missed.
-        let mut pending = self.pending().from(tree, from).into_iter().peekable();
+        let mut pending = self.mover.look(|pending| pending.from(tree, from)).into_iter().peekable();
         let range = (Bound::Included(from.to_vec()), Bound::<Vec<u8>>::Unbounded);
-        let mut rows = self.guard(|| Ok(self.tree(tree).range(range)))?;
+        let mut rows = self.sled.guard(|| Ok(self.sled.tree(tree).range(range)))?;
         let mut unnoticed = 0;
         loop {
-            let stored = self.guard(|| rows.next().transpose())?;
+            let stored = self.sled.guard(|| rows.next().transpose())?;
             let before =
                 |key: &Vec<u8>| stored.as_ref().is_none_or(|(next, _)| key.as_slice() < next.as_ref());
             while let Some((key, value)) = pending.next_if(|(key, _)| before(key)) {
@@ -152,48 +153,67 @@ impl Db {
             unnoticed += value.len();
             if unnoticed >= NOTICE_BYTES {
                 unnoticed = 0;
-                self.guard(|| self.tree(tree).get(&key))?;
+                self.sled.guard(|| self.sled.tree(tree).get(&key))?;
             }
         }
     }
 
     /// Writes all rows or none, over all trees, and does not make them durable: after a crash the database is as it was
-    /// after some earlier commit. Whoever reads sees them at once.
+    /// after some earlier commit. Whoever reads sees them at once. That sled could not take them is heard of by a later
+    /// call.
     pub(crate) fn commit(&self, rows: &[Row]) -> Result<(), Fatal> {
         self.failure()?;
-        let _moving = self.moving();
-        let due = {
-            let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
-            pending.add(rows);
-            pending.is_due()
-        };
-        if due { self.move_on() } else { Ok(()) }
+        self.mover.add(rows);
+        self.failure()
     }
 
-    /// Hands everything that is pending to sled.
-    fn settle(&self) -> Result<(), Fatal> {
-        let _moving = self.moving();
-        self.move_on()
-    }
-
-    /// One transaction for all of it. Readers go on meanwhile; the caller holds `moving`.
-    fn move_on(&self) -> Result<(), Fatal> {
-        {
-            let pending = self.pending();
-            if pending.is_empty() {
-                return self.failure();
-            }
-            self.transact(&pending)?;
+    /// Makes everything written durable: flush hands it to the kernel, fdatasync to the disk.
+    pub(crate) fn sync(&self) -> Result<(), Fatal> {
+        self.mover.settle();
+        self.sled.guard(|| self.sled.sled.flush())?;
+        if let Err(error) = self.main.sync_data() {
+            return Err(self.fail(Fatal::io("fdatasync", &self.sled.path.join("db"), &error)));
         }
-        *self.pending.write().unwrap_or_else(PoisonError::into_inner) = Pending::default();
-        Ok(())
+        self.check_blobs()
     }
 
-    fn transact(&self, pending: &Pending) -> Result<(), Fatal> {
+    /// Whatever is in `blobs/` was never synced and is lost with the power; our chunks are too small to end there.
+    fn check_blobs(&self) -> Result<(), Fatal> {
+        let blobs = self.sled.path.join("blobs");
+        let empty = match std::fs::read_dir(&blobs) {
+            Ok(mut files) => files.next().is_none(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(self.fail(Fatal::io("list", &blobs, &error))),
+        };
+        if empty { Ok(()) } else { Err(self.fail(Fatal::Blobs(blobs))) }
+    }
+
+    /// The failure that stopped this database, if one did.
+    pub(crate) fn failure(&self) -> Result<(), Fatal> {
+        self.sled.failure()
+    }
+
+    /// Stops this database: the first failure is the answer to everything after it.
+    pub(crate) fn fail(&self, fatal: Fatal) -> Fatal {
+        self.sled.fail(fatal)
+    }
+}
+
+impl Drop for Db {
+    /// So that a store that was closed has nothing to replay. One that failed is left as it is.
+    fn drop(&mut self) {
+        if self.failure().is_ok() {
+            self.mover.settle();
+        }
+    }
+}
+
+impl Guarded {
+    fn transact(&self, rows: &Rows) -> Result<(), Fatal> {
         self.guard(|| {
             (&self.meta, &self.rev, &self.sm)
                 .transaction(|(meta, rev, sm)| {
-                    for (tree, key, value) in pending.all() {
+                    for (tree, key, value) in rows.all() {
                         let tree = match tree {
                             Tree::Meta => meta,
                             Tree::Rev => rev,
@@ -213,44 +233,12 @@ impl Db {
         })
     }
 
-    /// Makes everything written durable: flush hands it to the kernel, fdatasync to the disk.
-    pub(crate) fn sync(&self) -> Result<(), Fatal> {
-        self.settle()?;
-        self.guard(|| self.sled.flush())?;
-        if let Err(error) = self.main.sync_data() {
-            return Err(self.fail(Fatal::io("fdatasync", &self.path.join("db"), &error)));
-        }
-        self.check_blobs()
-    }
-
-    /// Whatever is in `blobs/` was never synced and is lost with the power; our chunks are too small to end there.
-    fn check_blobs(&self) -> Result<(), Fatal> {
-        let blobs = self.path.join("blobs");
-        let empty = match std::fs::read_dir(&blobs) {
-            Ok(mut files) => files.next().is_none(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => return Err(self.fail(Fatal::io("list", &blobs, &error))),
-        };
-        if empty { Ok(()) } else { Err(self.fail(Fatal::Blobs(blobs))) }
-    }
-
-    /// The failure that stopped this database, if one did.
-    pub(crate) fn failure(&self) -> Result<(), Fatal> {
+    fn failure(&self) -> Result<(), Fatal> {
         self.failed.get().map_or(Ok(()), |fatal| Err(fatal.clone()))
     }
 
-    /// Stops this database: the first failure is the answer to everything after it.
-    pub(crate) fn fail(&self, fatal: Fatal) -> Fatal {
+    fn fail(&self, fatal: Fatal) -> Fatal {
         self.failed.get_or_init(|| fatal).clone()
-    }
-
-    // A panic under either lock can only be ours; the rows are whole either way.
-    fn pending(&self) -> RwLockReadGuard<'_, Pending> {
-        self.pending.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn moving(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tree(&self, tree: Tree) -> &sled::Tree {
@@ -264,15 +252,6 @@ impl Db {
     fn guard<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, Fatal> {
         self.failure()?;
         catch(&self.path, call).map_err(|fatal| self.fail(fatal))
-    }
-}
-
-impl Drop for Db {
-    /// So that a store that was closed has nothing to replay. One that failed is left as it is.
-    fn drop(&mut self) {
-        if let Err(error) = self.settle() {
-            tracing::debug!(%error, "rows not yet in sled are left to the log");
-        }
     }
 }
 
@@ -390,14 +369,33 @@ mod tests {
     }
 
     #[test]
-    fn a_few_rows_wait_and_many_do_not() {
+    fn a_few_rows_wait_and_many_move_on_by_themselves() {
         let folder = tempfile::tempdir().expect("a folder");
         let db = open(folder.path());
-        let row = |key: u8| Row { tree: Tree::Sm, key: vec![key], value: Some(vec![key]) };
+        let row = |key: u16| Row { tree: Tree::Sm, key: key.to_be_bytes().to_vec(), value: Some(vec![1]) };
         db.commit(&[row(1)]).expect("committed");
-        assert!(db.sm.is_empty(), "one row waits");
-        let many: Vec<Row> = (0..100).map(row).collect();
-        db.commit(&many).expect("committed");
-        assert!(!db.sm.is_empty() && db.pending().is_empty(), "a hundred go on at once");
+        assert!(db.sled.sm.is_empty(), "one row waits");
+        for turn in 0..100 {
+            db.commit(&(0..100).map(|key| row(100 * turn + key)).collect::<Vec<_>>()).expect("committed");
+        }
+        // Not all are there before there were too many, so this ends only if they move.
+        while db.sled.sm.len() < 1_000 {
+            std::thread::yield_now();
+        }
+        db.sync().expect("synced");
+        assert_eq!(db.sled.sm.len(), 10_000);
+        assert!(db.mover.look(|pending| pending.from(Tree::Sm, &[])).is_empty());
+    }
+
+    #[test]
+    fn a_failure_to_move_on_is_told_and_nobody_waits_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let db = open(folder.path());
+        let row = |key: u16| Row { tree: Tree::Sm, key: key.to_be_bytes().to_vec(), value: Some(vec![1]) };
+        db.commit(&[row(1)]).expect("committed");
+        db.fail(Fatal::Sled("a disk that went".to_owned()));
+        assert_eq!(db.commit(&(0..2_000).map(row).collect::<Vec<_>>()), db.failure());
+        assert_eq!(db.sync(), db.failure());
+        assert_eq!(db.get(Tree::Sm, &[0, 1]), Err(Fatal::Sled("a disk that went".to_owned())));
     }
 }

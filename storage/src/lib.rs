@@ -101,6 +101,7 @@ mod index;
 mod inspect;
 mod key;
 mod load;
+mod mover;
 mod open;
 mod options;
 mod outcome;

@@ -120,6 +120,8 @@ fn identify(db: &Db, expect: Expect, wanted: Option<ClusterId>) -> Result<Option
         (Some(found), _) => Ok(Some(found)),
         (None, wanted) => {
             db.commit(&identity_rows(wanted))?;
+            // Before CURRENT names it: a store whose process was killed must not be found to be nothing.
+            db.sync()?;
             Ok(wanted)
         }
     }

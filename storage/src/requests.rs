@@ -2,7 +2,8 @@
 //! again. Pure but for reading an answer back.
 //!
 //! The window is part of the replicated state: every member forgets the same request at the same log entry. Answers
-//! stand in `sm` in packs, one or more a batch; the bytes of a put are left out, the retry brings them along.
+//! stand in `sm` in packs; the bytes of a put are left out, the retry brings them along. The newest pack grows with a
+//! few small batches, so that its row, rewritten by each, reaches sled once for them all (see [`crate::pending`]).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,6 +26,8 @@ pub(crate) const REQUESTS_MAX: usize = 8_192;
 pub(crate) const REQUESTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A pack is closed at this size, so that reading one answer back does not read megabytes of others.
 const PACK_BYTES: usize = 64 * 1024;
+/// A pack of this size grows no more with another batch: each rewrites it, and it should stay one row.
+const GROWING_BYTES: usize = 4 * 1024;
 
 /// The beginning of the packs' keys in `sm`.
 pub(crate) const PACK_KEY: &[u8] = b"requests/";
@@ -50,13 +53,15 @@ pub(crate) struct Requests {
     order: VecDeque<(u64, RequestId, usize)>,
     bytes: usize,
     packs: BTreeMap<u64, Pack>,
-    /// What this batch adds. Its packs can be read back once the batch is written; until then a retry in the same
-    /// batch, as when a member that was away catches up, is answered from here.
+    /// The newest pack, which still grows, and whatever this batch adds. Packs can be read back once their batch is
+    /// written; until then a retry in the same batch, as when a member that was away catches up, is answered from here.
     fresh: Vec<Remembered>,
-    /// So many of them are in a pack already.
+    /// So many of them are in a pack that is closed.
+    closed: usize,
+    /// So many of them are in a pack, closed or growing.
     packed: usize,
-    /// The bytes of those that are not.
-    unpacked_bytes: usize,
+    /// The bytes of those that are in no closed one.
+    growing_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,33 +94,45 @@ impl Requests {
         let bytes = codec::encode(Kind::Requests, &remembered).len();
         self.admit(index, request, bytes);
         self.fresh.push(remembered);
-        self.unpacked_bytes += bytes;
+        self.growing_bytes += bytes;
         let mut rows = self.forget();
-        if self.unpacked_bytes >= PACK_BYTES {
+        if self.growing_bytes >= PACK_BYTES {
             rows.extend(self.pack());
+            self.close();
         }
         rows
     }
 
-    /// Ends a batch: closes its last pack. The batch is written before the next one asks.
+    /// Ends a batch: writes its last pack. The batch is written before the next one asks.
     pub(crate) fn finish_batch(&mut self) -> Vec<Row> {
         let rows = self.pack();
-        self.fresh.clear();
-        self.packed = 0;
+        if self.growing_bytes >= GROWING_BYTES {
+            self.close();
+        }
+        self.fresh.drain(..self.closed);
+        (self.closed, self.packed) = (0, self.fresh.len());
         rows
     }
 
-    /// Puts what is in no pack yet into one.
+    /// Writes the growing pack, if there is anything new for it.
     fn pack(&mut self) -> Vec<Row> {
-        let unpacked = &self.fresh[self.packed..];
-        let (Some(first), Some(last)) = (unpacked.first(), unpacked.last()) else { return Vec::new() };
+        if self.packed == self.fresh.len() {
+            return Vec::new();
+        }
+        let growing = &self.fresh[self.closed..];
+        let (Some(first), Some(last)) = (growing.first(), growing.last()) else { return Vec::new() };
         let (first, last) = (first.index, last.index);
-        let blob = codec::encode(Kind::Requests, &unpacked);
+        let blob = codec::encode(Kind::Requests, &growing);
         let rows = chunk::split(&pack_prefix(first), &blob);
         self.packs.insert(first, Pack { last, parts: rows.len() as u16 });
         self.packed = self.fresh.len();
-        self.unpacked_bytes = 0;
         rows.into_iter().map(|(key, value)| Row { tree: Tree::Sm, key, value: Some(value) }).collect()
+    }
+
+    /// The next answer begins another pack.
+    fn close(&mut self) {
+        self.closed = self.fresh.len();
+        self.growing_bytes = 0;
     }
 
     /// Takes in one pack at start-up. Packs come in order; what the window has outgrown is dropped as it was then.
@@ -240,4 +257,36 @@ fn fill_put_values(replies: &mut [Reply], ops: &[Op]) {
 
 fn pack_prefix(first: u64) -> Vec<u8> {
     [PACK_KEY, &first.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{command::Author, revision::Revision};
+
+    fn command(id: u128) -> Command {
+        let author = Author { request: Some(RequestId(id.to_be_bytes())), ..Author::default() };
+        Command::Txn { author, compare: vec![], then: vec![], otherwise: vec![] }
+    }
+
+    /// The keys of the rows that one batch of one request writes.
+    fn batch(requests: &mut Requests, index: u64) -> Vec<Vec<u8>> {
+        let outcome = Outcome::Succeeded { revision: Revision(index), replies: vec![] };
+        let mut rows = requests.remember(index, &command(index.into()), &outcome);
+        rows.extend(requests.finish_batch());
+        rows.into_iter().map(|row| row.key).collect()
+    }
+
+    #[test]
+    fn small_batches_share_a_row_until_it_is_full() {
+        let mut requests = Requests::default();
+        let first = batch(&mut requests, 1);
+        assert_eq!(first, [chunk::part_key(&pack_prefix(1), 0)]);
+        let next = (2..).find(|index| batch(&mut requests, *index) != first).expect("a second pack");
+        let share = next - 1;
+        assert!((20..=2 * GROWING_BYTES as u64 / 16).contains(&share), "{share} to a row");
+        assert_eq!(batch(&mut requests, next + 1), [chunk::part_key(&pack_prefix(next), 0)]);
+        assert!(requests.finish_batch().is_empty(), "a batch without requests rewrites nothing");
+        assert!(requests.fresh.len() <= 2, "what is closed is read back from its row");
+    }
 }

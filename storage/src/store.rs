@@ -1,7 +1,7 @@
 //! Store: the one owner of the write side. The raft thread has it; everyone else has a `Reader`.
 //!
 //! `apply` commits a group of log entries whole and shows it to readers and watchers, and sled takes a few groups in one
-//! transaction (see [`crate::pending`]); `checkpoint` makes what was applied durable; `export` writes the file a lone
+//! transaction (see [`crate::mover`]); `checkpoint` makes what was applied durable; `export` writes the file a lone
 //! node heals from. Any of them may answer `Fatal`, and from then on every one does.
 
 use std::{

@@ -196,8 +196,7 @@ impl Member {
         tokio::select! {
             () = until(told, |told| *told) => {}
             () = until(buried, |removed: &Removed| removed.contains(&own)) => {}
-            Some(_) = self.raft.wait_status(|status| status.removed) => {}
-            else => std::future::pending().await,
+            () = self.raft.removed() => {}
         }
     }
 
