@@ -489,6 +489,7 @@ fn handle(
         reception: Arc::new(Reception::new(identity.cluster_id.clone(), keyring.clone())),
         keyring,
         alarms: Alarms::default(),
+        links: member.links(),
         cluster_id: identity.cluster_id.clone(),
         member: identity.member_id,
         node_name: identity.node_name.clone(),

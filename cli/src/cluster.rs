@@ -43,6 +43,8 @@ pub(crate) struct Member {
     pub(crate) api: Vec<String>,
     pub(crate) version: Option<String>,
     pub(crate) reachable: bool,
+    /// Why who answered could not send it anything.
+    pub(crate) failure: Option<String>,
     pub(crate) last_contact_ms: Option<u64>,
     pub(crate) applied: Option<u64>,
     pub(crate) last: Option<u64>,
@@ -246,10 +248,11 @@ impl Member {
 
     fn advice_missing(&self) -> String {
         format!(
-            "{} can not be reached ({}): start it. If it is gone for good: appliance ctl member remove {}, then join \
+            "{} can not be reached ({}{}): start it. If it is gone for good: appliance ctl member remove {}, then join \
              another host.",
             self.name,
             self.contact(),
+            self.failure.as_ref().map(|failure| format!("; {failure}")).unwrap_or_default(),
             self.name
         )
     }
@@ -327,6 +330,18 @@ mod tests {
         assert!(advice(&["voter", "voter", "learner"]).ends_with("member promote c"));
         assert!(advice(&["voter", "voter"]).ends_with("token create"));
         assert_eq!(advice(&["voter"]), "");
+    }
+
+    #[test]
+    fn who_can_not_be_reached_is_named_with_the_reason() {
+        let mut status = status(true, &[("a", false, 5, 5), ("b", true, 5, 5), ("c", false, 5, 5)]);
+        status.members[2].failure = Some("at c:2380: timed out".to_string());
+        let advice = status.advice(NOW).join("; ");
+        assert!(
+            advice
+                .starts_with("c can not be reached (last heard of 5m ago; at c:2380: timed out): start it."),
+            "{advice}"
+        );
     }
 
     #[test]

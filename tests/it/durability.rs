@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -352,6 +353,27 @@ fn a_full_disk_stops_writes_with_a_clear_word_and_loses_nothing() {
     node.run();
     all_there(&api, &sets);
     sets.extend(some_sets(&api, "again-", 10));
+    node.kill();
+    node.run();
+    all_there(&api, &sets);
+}
+
+#[test]
+fn a_node_without_a_descriptor_left_goes_on_when_there_are_some() {
+    let lan = Lan::new();
+    let mut node = Node::prepare(&lan.host(2), "h1", &["--no-enforce"]);
+    node.set_wrapper(&["sh", "-c", "ulimit -n 64 && exec \"$@\"", "sh"]);
+    node.run();
+    let api = Api::new(node.socket());
+    let mut sets = some_sets(&api, "before-", 10);
+    // What it writes by itself after a start is written before there is nothing left to write it with.
+    let _ = node.logged("made snapshot");
+    let held: Vec<UnixStream> =
+        (0..100).map(|_| UnixStream::connect(node.socket()).expect("a place in the queue")).collect();
+    let _ = node.logged("Too many open files");
+    drop(held);
+    sets.extend(some_sets(&api, "after-", 10));
+    node.must_run();
     node.kill();
     node.run();
     all_there(&api, &sets);

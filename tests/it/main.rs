@@ -8,6 +8,7 @@ mod case;
 mod cluster_autopilot;
 mod cluster_checks;
 mod cluster_clocks;
+mod cluster_copies;
 mod cluster_disks;
 mod cluster_divergence;
 mod cluster_everything;

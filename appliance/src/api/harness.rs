@@ -134,6 +134,7 @@ impl Harness {
             reception: Arc::new(Reception::new(CLUSTER.to_owned(), keyring.clone())),
             keyring,
             alarms: Alarms::default(),
+            links: appliance_consensus::transport::Links::default(),
             cluster_id: CLUSTER.to_owned(),
             member: MemberId(1),
             node_name: "n1".to_owned(),

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use appliance_consensus::transport::Links;
+
 use super::alarms::Alarms;
 use super::issuer::Issuer;
 use super::join::Reception;
@@ -21,6 +23,8 @@ pub(crate) struct ClusterHandle {
     pub(crate) keyring: Arc<Keyring>,
     /// What an operator should look at.
     pub(crate) alarms: Alarms,
+    /// The connections to the other members.
+    pub(crate) links: Links,
     /// The cluster's id, as its digits write it.
     pub(crate) cluster_id: String,
     /// This member.

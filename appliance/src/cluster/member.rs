@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use appliance_consensus::transport::{self, Options, Serving};
+use appliance_consensus::transport::{self, Links, Options, Serving};
 use appliance_consensus::{Config as RaftConfig, Origin, Outgoing, Raft, Sender, StartError, WalError};
 use appliance_storage::{OpenError, Reader, Store, StoreOptions};
 use tokio::net::TcpListener;
@@ -176,6 +176,11 @@ impl Member {
     /// The way to raft.
     pub(crate) fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// The connections to the others; a member that was removed has none.
+    pub(crate) fn links(&self) -> Links {
+        self.serving.as_ref().map(Serving::links).unwrap_or_default()
     }
 
     /// This member's own copy.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use appliance_consensus::Status;
+use appliance_consensus::transport::{OutboundState, PeerConnections};
 use appliance_resources::{EnforcementState, NodeReportStatus};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -66,6 +67,8 @@ pub(crate) struct MemberStatus {
     api: Vec<String>,
     version: String,
     reachable: bool,
+    /// Why this member could not send it anything, when it tried last.
+    failure: Option<String>,
     last_contact_ms: Option<u64>,
     applied: Option<u64>,
     last: Option<u64>,
@@ -102,6 +105,8 @@ pub(crate) struct Sight<'a> {
     pub(crate) removed: bool,
     /// What an operator should look at.
     pub(crate) alarms: Vec<String>,
+    /// The connections to the other members.
+    pub(crate) links: &'a BTreeMap<u64, PeerConnections>,
 }
 
 impl Sight<'_> {
@@ -117,6 +122,7 @@ impl Sight<'_> {
         alarms.extend(members.iter().filter(|member| member.diverged).map(|member| {
             format!("the data of member {} ({}) differs from the others'", member.id, member.name)
         }));
+        alarms.extend(members.iter().filter_map(|member| self.refusal(member)));
         members.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
         ClusterStatus {
             cluster: self.cluster.to_owned(),
@@ -129,6 +135,13 @@ impl Sight<'_> {
             autopilot: Autopilot { replace_after_seconds: self.replace_after.map(|after| after.as_secs()) },
             alarms,
         }
+    }
+
+    /// A member that answers, and will not speak with this one or is not spoken to: nothing mends that by itself.
+    fn refusal(&self, member: &MemberStatus) -> Option<String> {
+        let link = self.links.get(&member.id.0).filter(|_| !self.removed)?;
+        let OutboundState::Refused { reason } = &link.outbound else { return None };
+        Some(format!("no connection to member {} ({}) {reason}", member.id, member.name))
     }
 
     fn member(&self, id: MemberId) -> MemberStatus {
@@ -146,6 +159,7 @@ impl Sight<'_> {
             api: own(|record| record.api.clone()),
             version: record.map(|record| record.version.clone()).unwrap_or_default(),
             reachable: life.silent.is_some_and(|silent| silent <= REACHABLE),
+            failure: self.links.get(&id.0).and_then(|link| link.outbound.trouble()).map(str::to_owned),
             last_contact_ms: life.silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
             applied: life.applied,
             last: life.last,
@@ -266,8 +280,28 @@ mod tests {
             replace_after: Some(Duration::from_secs(600)),
             removed,
             alarms: vec!["the disk is slow".to_owned()],
+            links: &links(),
         };
         sight.status()
+    }
+
+    /// One that is spoken to, one that is away, and one that is somebody else's now.
+    fn links() -> BTreeMap<u64, PeerConnections> {
+        let away = OutboundState::Dialling { failure: Some("at 10.0.0.3:2380: timed out".to_owned()) };
+        let refused = OutboundState::Refused { reason: "at 10.0.0.5:2380: another cluster".to_owned() };
+        let there = OutboundState::Connected { address: "10.0.0.2:2380".to_owned() };
+        let link = |outbound| PeerConnections {
+            outbound,
+            inbound: false,
+            queued: 0,
+            queued_bytes: 0,
+            sent: 0,
+            sent_bytes: 0,
+            received: 0,
+            dropped: 0,
+            clock_offset_ms: None,
+        };
+        [(2, there), (3, away), (5, refused)].map(|(id, outbound)| (id, link(outbound))).into()
     }
 
     #[test]
@@ -291,7 +325,12 @@ mod tests {
         );
         let b = &status.members[2];
         assert_eq!((b.enforced_revision, b.revision), (Some(39), Some(40)));
-        assert_eq!(status.alarms, ["the disk is slow"]);
+        let failures: Vec<_> = status.members.iter().map(|member| member.failure.as_deref()).collect();
+        let away = "at 10.0.0.3:2380: timed out";
+        let refused = "at 10.0.0.5:2380: another cluster";
+        assert_eq!(failures, [None, None, None, Some(away), Some(refused)]);
+        let refuses = format!("no connection to member 0000000000000005 (e) {refused}");
+        assert_eq!(status.alarms, ["the disk is slow", &refuses], "who is away is no alarm of this kind");
     }
 
     #[test]
@@ -312,8 +351,8 @@ mod tests {
         assert!(!removed.quorum && removed.leader.is_none());
         assert_eq!(
             (lost.alarms, removed.alarms.len()),
-            (vec!["the disk is slow".to_owned()], 1),
-            "said once"
+            (look(&raft(), false).alarms, 1),
+            "said once, and of others only by who speaks with them"
         );
         assert_eq!(removed.members.iter().find(|member| member.id.0 == 1).expect("own").role, Part::Removed);
     }

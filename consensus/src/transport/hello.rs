@@ -251,7 +251,8 @@ impl fmt::Display for Refusal {
             Refusal::Removed => write!(f, "the dialling member was removed from the cluster"),
             Refusal::Superseded => write!(
                 f,
-                "another process speaks for the same member since; a data directory may have been copied"
+                "another process speaks for the same member since: a data directory may have been copied; stop the copy, then \
+                 start this member again"
             ),
             Refusal::Busy => write!(f, "the refusing member receives other snapshots at the moment"),
             Refusal::Snapshot { reason } => write!(f, "the snapshot was not taken: {reason}"),

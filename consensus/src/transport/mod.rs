@@ -71,7 +71,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 pub use identity::{SERVER_NAME, member_uri};
 pub use options::{Addresses, Options, PeerTls, Removed};
-pub use serving::Serving;
+pub use serving::{Links, Serving};
 pub use status::{OutboundState, PeerConnections};
 
 use peers::{Ends, Peers};

@@ -23,7 +23,7 @@ use super::{
     inbound,
     options::{Addresses, Removed},
     outbound,
-    peers::Peer,
+    peers::{Peer, Peers},
     shared::Shared,
     snapshot_send,
     status::PeerConnections,
@@ -42,6 +42,20 @@ pub struct Serving {
     supervisor: JoinHandle<()>,
 }
 
+/// The connections to the other members, looked at from elsewhere. Without any, nobody is another member.
+#[derive(Clone, Default)]
+pub struct Links {
+    peers: Option<Arc<Peers>>,
+}
+
+impl Links {
+    /// Every other member's, a moment ago.
+    pub fn connections(&self) -> BTreeMap<u64, PeerConnections> {
+        let peers = self.peers.iter().flat_map(|peers| peers.all());
+        peers.map(|peer| (peer.member, peer.connections())).collect()
+    }
+}
+
 impl Serving {
     pub(crate) fn start(shared: Arc<Shared>, stop: watch::Sender<bool>, listener: TcpListener) -> Serving {
         let supervisor = tokio::spawn(supervise(shared.clone(), listener));
@@ -55,7 +69,12 @@ impl Serving {
 
     /// The connections to every other member, a moment ago.
     pub fn connections(&self) -> BTreeMap<u64, PeerConnections> {
-        self.shared.peers.all().iter().map(|peer| (peer.member, peer.connections())).collect()
+        self.links().connections()
+    }
+
+    /// The same for whoever looks now and then.
+    pub fn links(&self) -> Links {
+        Links { peers: Some(self.shared.peers.clone()) }
     }
 
     /// Writes what is queued, within a second, and closes every connection.

@@ -47,6 +47,17 @@ pub enum OutboundState {
     },
 }
 
+impl OutboundState {
+    /// Why the peer is not spoken to, where it should be and is not.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            OutboundState::Dialling { failure } => failure.as_deref(),
+            OutboundState::Refused { reason } => Some(reason),
+            OutboundState::NoAddress | OutboundState::Connected { .. } => None,
+        }
+    }
+}
+
 /// Numbers that only grow, and the latest of some that do not.
 #[derive(Default)]
 pub(crate) struct Counters {

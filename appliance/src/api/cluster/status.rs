@@ -32,6 +32,7 @@ fn status(api: &Api) -> Result<ClusterStatus, Refusal> {
         replace_after: cluster.settings.replace_after,
         removed: cluster.settings.removed,
         alarms: cluster.alarms.texts(),
+        links: &cluster.links.connections(),
     };
     Ok(sight.status())
 }
