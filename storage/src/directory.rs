@@ -92,6 +92,11 @@ impl Directory {
         })
     }
 
+    /// Whether a database was ever put in use here, wherever it is now.
+    pub(crate) fn names_one(&self) -> bool {
+        self.path.join("CURRENT").exists()
+    }
+
     /// The name for the next database; nothing is there.
     pub(crate) fn next_database(&self) -> io::Result<PathBuf> {
         let newest = self.numbered(DATABASE)?.last().map_or(0, |(number, _)| *number);

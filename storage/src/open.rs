@@ -60,7 +60,8 @@ pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, OpenEr
         Current::Unclear(databases) => {
             site.heal(&databases, "CURRENT names none of several databases".to_owned())?
         }
-        Current::Nothing if !site.exported.newest_first().is_empty() => {
+        // One was in use here, or was exported: then an empty directory is a loss and not a beginning.
+        Current::Nothing if site.directory.names_one() || !site.exported.newest_first().is_empty() => {
             site.heal(&[], "the database is gone".to_owned())?
         }
         Current::Nothing => {

@@ -41,7 +41,7 @@ fn a_member_whose_disk_is_full_stops_and_comes_back_when_there_is_room() {
 
 /// What has rotted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Rotten {
+pub(crate) enum Rotten {
     Database,
     DatabaseAndNewestExport,
     DatabaseAndExports,
@@ -57,7 +57,7 @@ const BEGINS_AGAIN: [&str; 2] = ["a fresh copy is fetched from the other members
 
 impl Rotten {
     /// The files, in a data directory.
-    fn files(self, data_dir: &Path) -> Vec<PathBuf> {
+    pub(crate) fn files(self, data_dir: &Path) -> Vec<PathBuf> {
         let store = data_dir.join("store");
         let name = fs::read_to_string(store.join("CURRENT")).expect("the name of the database");
         let database = store.join(name.trim()).join("db");
@@ -184,7 +184,7 @@ fn by_one_command(cluster: &Cluster) {
 const ROT_EVERY: usize = 64;
 
 /// Flips bits all over what is written. Files of a log are made longer than what is in them.
-fn rot(path: &Path, dice: &mut Dice) {
+pub(crate) fn rot(path: &Path, dice: &mut Dice) {
     let file = OpenOptions::new().write(true).open(path).expect("open the file");
     let whole = fs::read(path).expect("read the file");
     let written = whole.iter().rposition(|byte| *byte != 0).expect("something is written") + 1;

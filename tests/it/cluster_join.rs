@@ -5,14 +5,18 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::thread;
 
+use appliance_tests::api::Api;
 use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::ctl::{Printed, program, run};
-use appliance_tests::dice::seed;
+use appliance_tests::dice::{Dice, seed};
 use appliance_tests::eventually::{eventually, eventually_true};
+use appliance_tests::netns::Host;
 use appliance_tests::packets::{self, Listeners};
 
-use crate::cluster_policy::{CLOSED, OPEN, endpoints};
+use crate::cluster_disks::{Rotten, rot};
+use crate::cluster_policy::{CLOSED, OPEN, answers_during, endpoints};
 
 fn enforcing() -> Cluster {
     Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() })
@@ -101,36 +105,103 @@ fn no_policy_cuts_the_cluster_in_two_not_even_from_a_member_that_is_yet_to_come(
     );
 }
 
+/// Asks all hosts at once, for every question that policy answers with silence costs its whole patience.
+fn reached(stranger: &Host, hosts: &[IpAddr], port: u16) -> Vec<bool> {
+    thread::scope(|scope| {
+        let asked: Vec<_> = hosts
+            .iter()
+            .map(|host| scope.spawn(move || packets::tcp(&stranger.namespace, *host, port)))
+            .collect();
+        asked.into_iter().map(|asked| asked.join().expect("an answer")).collect()
+    })
+}
+
+/// A cluster whose hosts let nothing in but the failsafes, and have that on their disks.
+fn closed_cluster(stranger: &Host, cluster: &Cluster, hosts: &[IpAddr]) {
+    let _ = cluster.nodes[0].ctl_with(&["apply", "-f", "-"], &endpoints(hosts.len())).success();
+    for node in &cluster.nodes {
+        let saved = node.data_dir().join("dataplane/ruleset.nft");
+        let has_endpoint = || fs::read_to_string(&saved).is_ok_and(|text| text.contains("eth0"));
+        eventually_true("the ruleset to be saved", has_endpoint);
+    }
+    let _ =
+        eventually("every host to be closed", || reached(stranger, hosts, CLOSED), |reached| none(reached));
+}
+
+fn none(reached: &[bool]) -> bool {
+    reached.iter().all(|reached| !reached)
+}
+
+/// The database of one member is gone, and the log of another has rotted.
+fn damage(cluster: &Cluster, [database, log]: [usize; 2]) {
+    let store = cluster.nodes[database].data_dir().join("store");
+    let name = fs::read_to_string(store.join("CURRENT")).expect("the name of the database");
+    fs::remove_dir_all(store.join(name.trim())).expect("lose the database");
+    let mut dice = Dice::new(seed());
+    let files = Rotten::Log.files(&cluster.nodes[log].data_dir());
+    files.iter().for_each(|file| rot(file, &mut dice));
+}
+
+/// What members say that have no quorum: one that serves what it has, one that healed as far as it could, and one that has
+/// nothing to serve.
+fn each_says_how_it_stands(cluster: &Cluster, [whole, healed, waiting]: [usize; 3]) {
+    let status = eventually("a status", || cluster.status(whole), Option::is_some).expect("asked for");
+    assert_eq!(status["quorum"], false, "{status}");
+    let printed = cluster.ctl(whole, &["cluster", "status"]).out;
+    assert_eq!(printed.to_lowercase().matches("no quorum").count(), 1, "{printed}");
+    let stale = cluster.ctl(whole, &["get", "hostendpoints", "--stale", "-o", "name"]);
+    assert!(stale.out.contains("h1-eth0"), "{stale:#?}");
+
+    let said = cluster.nodes[healed].logged("the database is damaged");
+    assert!(said.contains("ERROR"), "{said}");
+    let said = cluster.nodes[waiting].logged("a fresh copy is fetched from the other members");
+    assert!(said.contains("ERROR"), "{said}");
+    let told = || Api::new(cluster.nodes[waiting].socket()).ask("GET", "/cluster/status", None).ok();
+    let told =
+        eventually("its word for it", told, |told| told.as_ref().is_some_and(|told| told.status == 503));
+    let message = told.map(|told| told.body["message"].to_string()).unwrap_or_default();
+    assert!(message.contains("waits for a fresh copy") && message.contains("policy stays"), "{message}");
+}
+
 #[test]
-fn a_start_without_table_and_quorum_has_its_last_policy_before_it_has_anything_else() {
+fn hosts_that_start_without_table_quorum_or_whole_data_have_their_last_policy_before_anything_else() {
     let mut cluster = enforcing();
     let stranger = cluster.network.host(99);
-    let _listeners = Listeners::new(&cluster.hosts[2].namespace, &[CLOSED, OPEN]);
-    let host = IpAddr::V4(cluster.hosts[2].ipv4);
-    let _ = cluster.nodes[0].ctl_with(&["apply", "-f", "-"], &endpoints(3)).success();
-    eventually_true("the host to be closed", || !packets::tcp(&stranger.namespace, host, CLOSED));
-    let saved = cluster.nodes[2].data_dir().join("dataplane/ruleset.nft");
-    let has_endpoint = || fs::read_to_string(&saved).is_ok_and(|text| text.contains("eth0"));
-    eventually_true("the ruleset to be saved", has_endpoint);
+    let _listeners: Vec<Listeners> =
+        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
+    let hosts: Vec<IpAddr> = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    closed_cluster(&stranger, &cluster, &hosts);
 
-    for number in 0..3 {
-        cluster.nodes[number].kill();
+    // As after a power cut on hosts whose boot unit is not installed, with the switch between them out as well.
+    (0..3).for_each(|number| cluster.nodes[number].kill());
+    for host in &cluster.hosts {
+        assert_eq!(host.namespace.shell("nft flush ruleset"), "");
     }
-    // As after a power cut on a host whose boot unit is not installed.
-    let _ = cluster.hosts[2].namespace.shell("nft delete table inet appliance");
-    assert!(packets::tcp(&stranger.namespace, host, CLOSED), "open without a table");
-    cluster.nodes[2].spawn();
-    eventually_true("the last policy", || !packets::tcp(&stranger.namespace, host, CLOSED));
-    assert!(packets::tcp(&stranger.namespace, host, OPEN));
+    assert_eq!(reached(&stranger, &hosts, CLOSED), [true; 3], "open without a table");
+    cluster.partition(&[0], &[1, 2]);
+    cluster.partition(&[1], &[2]);
+    damage(&cluster, [0, 2]);
+    let before = cluster.nodes[2].log().len();
+    (0..3).for_each(|number| cluster.nodes[number].spawn());
+    let _ = eventually("the last policy", || reached(&stranger, &hosts, CLOSED), |reached| none(reached));
+    assert_eq!(reached(&stranger, &hosts, OPEN), [true; 3], "and it is the last policy, failsafes and all");
 
-    // Without a quorum the API tells what is here, and what is wrong.
-    let status = eventually("a status", || cluster.status(2), Option::is_some).expect("asked for");
-    assert_eq!(status["quorum"], false, "{status}");
-    let told = cluster.ctl(2, &["cluster", "status"]).out;
-    assert_eq!(told.to_lowercase().matches("no quorum").count(), 1, "{told}");
-    let stale = cluster.ctl(2, &["get", "hostendpoints", "--stale", "-o", "name"]);
-    assert!(stale.out.contains("h3-eth0"), "{stale:#?}");
-    assert!(!packets::tcp(&stranger.namespace, host, CLOSED), "and it stays closed");
+    let (sent, answered) = answers_during(&stranger, &hosts, || {
+        each_says_how_it_stands(&cluster, [1, 0, 2]);
+        cluster.network.heal();
+        // Also the one that waits, as another member: the two others are a quorum.
+        let serves = || cluster.ctl(2, &["get", "hostendpoints", "-o", "name"]).out;
+        let _ = cluster.eventually("its fresh copy", serves, |names| names.contains("h3-eth0"));
+        cluster.wait_healthy();
+    });
+    assert!(cluster.nodes[2].log().split_off(before).contains("begins again as"));
+    assert!(sent > 100, "only {sent} datagrams were sent: that proves nothing");
+    assert_eq!(answered, 0, "a host opened, for {answered} of {sent} datagrams");
+    let _ = cluster.ctl(1, &["delete", "hep", "h1-eth0", "h3-eth0"]).success();
+    for number in [0, 2] {
+        eventually_true("policy to be followed", || packets::tcp(&stranger.namespace, hosts[number], CLOSED));
+    }
+    assert!(!packets::tcp(&stranger.namespace, hosts[1], CLOSED));
 }
 
 #[test]

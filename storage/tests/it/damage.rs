@@ -223,6 +223,22 @@ fn without_an_export_a_damaged_store_starts_empty_and_says_so() {
 }
 
 #[test]
+fn a_database_that_is_gone_is_a_loss_also_where_nothing_was_exported() {
+    let dir = damaged(|database| {
+        fs::remove_dir_all(database).unwrap();
+        fs::remove_dir_all(database.with_file_name("snapshots")).unwrap();
+    });
+    let store = Store::open(dir.path(), options()).unwrap();
+    let healed = store.healed().unwrap();
+    assert_eq!((healed.reason.as_str(), healed.snapshot), ("the database is gone", None));
+    drop(store);
+    assert!(
+        Store::open(dir.path(), options()).unwrap().healed().is_none(),
+        "and the next start is an ordinary one"
+    );
+}
+
+#[test]
 fn the_newest_two_damaged_databases_are_kept() {
     let dir = damaged(|_| ());
     for _ in 0..4 {
