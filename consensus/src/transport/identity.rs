@@ -28,7 +28,8 @@ pub fn member_uri(cluster: u128, member: u64) -> String {
 /// Why there is no TLS with a peer: in rustls's words, and, where they tell it, in those of a cluster.
 pub(crate) fn no_tls(error: &io::Error) -> String {
     let meaning = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        // A bad signature is what an authority of the same name comes out as: that of a rotation before, for one.
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             "; what it shows is no certificate of this cluster"
         }
         Some(Error::AlertReceived(AlertDescription::UnknownCA)) => {
