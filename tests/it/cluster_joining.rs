@@ -80,3 +80,31 @@ fn a_removed_node_says_so_and_may_come_back_as_a_new_member_only() {
     cluster.join(2, 1);
     cluster.wait_healthy();
 }
+
+#[test]
+fn a_member_that_is_removed_answers_who_removes_it_and_who_writes_to_it() {
+    let cluster = Cluster::form(3, seed());
+    let api = &cluster.apis()[2];
+    let write = |writer: usize| {
+        for number in 0.. {
+            let set = sets::object(&format!("w{writer}-{number}"), None, 1, &[]);
+            match api.ask("POST", SETS, Some(&set)) {
+                Ok(answer) if answer.status == 503 => {
+                    assert!(answer.body.to_string().contains("removed from its cluster"), "{answer:?}");
+                    assert!(answer.retry_after.is_some(), "{answer:?}");
+                    return;
+                }
+                // What it had handed to the leader when it was removed, nobody here will hear of.
+                Ok(answer) => assert!([201, 504].contains(&answer.status), "{answer:?}"),
+                // It begins anew as a node that is alone.
+                Err(_away) => thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..8).map(|number| scope.spawn(move || write(number))).collect();
+        let told = cluster.ctl(2, &["member", "remove", &name(2), "--yes"]).success();
+        assert!(told.contains("is removed"), "{told}");
+        writers.into_iter().for_each(|writer| writer.join().expect("a writer"));
+    });
+}

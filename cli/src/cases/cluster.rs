@@ -89,6 +89,17 @@ appliance` there), or mend the network to them.
 }
 
 #[test]
+fn a_node_that_waits_for_its_data_is_heard_at_once() {
+    let lab = Lab::new();
+    lab.answers("GET /cluster/status", 200, healthy());
+    // A second attempt would be answered.
+    lab.api.state().busy = 1;
+    let seen = lab.ctl("cluster status", "");
+    assert!(seen.status == 1 && seen.err.starts_with("the node can not tell: "), "{seen:?}");
+    assert_eq!(lab.ctl("cluster status", "").status, 0);
+}
+
+#[test]
 fn a_removed_node_says_so_and_is_no_place_to_recover() {
     let lab = Lab::new();
     let mut status = without_quorum();

@@ -83,6 +83,11 @@ impl Client {
         self.request(Method::GET, path, None).await
     }
 
+    /// The same without waiting for a node that says later: what it says is what was asked for.
+    pub(crate) async fn get_now(&self, path: &str) -> Result<Value, ClientError> {
+        self.attempt(Method::GET, path, None, Retry::once_each(self.transport.servers())).await
+    }
+
     /// POSTs a new object to its collection.
     pub(crate) async fn create(&self, path: &str, object: &Value) -> Result<Value, ClientError> {
         self.request(Method::POST, path, Some(object)).await
@@ -144,9 +149,18 @@ impl Client {
 
     /// Sends until there is an answer, or nothing more to try.
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
-        let writes = method != Method::GET;
-        let id = writes.then(request_id).transpose()?;
-        let mut retry = Retry::new(self.transport.servers(), !writes || path.starts_with("/apis/"));
+        let repeatable = method == Method::GET || path.starts_with("/apis/");
+        self.attempt(method, path, body, Retry::new(self.transport.servers(), repeatable)).await
+    }
+
+    async fn attempt(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        mut retry: Retry,
+    ) -> Result<Value, ClientError> {
+        let id = (method != Method::GET).then(request_id).transpose()?;
         let outgoing = Outgoing { method, path, body, id };
         loop {
             tracing::debug!(method = %outgoing.method, path, "request");

@@ -70,18 +70,24 @@ pub(super) struct Retry {
     /// Whether the request may be sent again although its fate is unknown.
     repeatable: bool,
     attempts: usize,
+    attempts_max: usize,
     /// The first attempt whose fate is unknown.
     doubt: Option<ClientError>,
 }
 
 impl Retry {
     pub(super) fn new(servers: usize, repeatable: bool) -> Retry {
-        Retry { servers, repeatable, attempts: 0, doubt: None }
+        Retry { servers, repeatable, attempts: 0, attempts_max: ATTEMPTS_MAX * servers, doubt: None }
+    }
+
+    /// For a question whose answer is wanted now, also that there is none: every server is asked once.
+    pub(super) fn once_each(servers: usize) -> Retry {
+        Retry { attempts_max: servers, ..Retry::new(servers, true) }
     }
 
     pub(super) fn next(&mut self, said: Said) -> Next {
         self.attempts += 1;
-        let more = self.attempts < ATTEMPTS_MAX * self.servers;
+        let more = self.attempts < self.attempts_max;
         let round_is_over = self.attempts.is_multiple_of(self.servers);
         match said {
             Said::Later(pause, _) if more && self.servers == 1 => Next::Later(pause),

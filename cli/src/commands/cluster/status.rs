@@ -10,6 +10,7 @@ use super::{refused, render};
 use crate::Verdict;
 use crate::client::Client;
 use crate::cluster::Status;
+use crate::error::ClientError;
 use crate::output::cluster;
 use crate::world::{Failure, World};
 
@@ -33,8 +34,12 @@ pub(crate) async fn run(args: &OutputFlag, world: &mut World) -> Result<Verdict,
 async fn ask(client: &Client) -> Result<(Value, Status, Vec<String>), Failure> {
     let mut blind: Vec<(Value, Status)> = Vec::new();
     for _ in 0..client.servers() {
-        let answer = match client.get("/cluster/status").await {
+        let answer = match client.get_now("/cluster/status").await {
             Ok(answer) => answer,
+            // The node's own words: what says what is missing is this very command.
+            Err(ClientError::Api(api)) if blind.is_empty() && api.code == 503 => {
+                return Err(format!("the node can not tell: {}", api.message).into());
+            }
             Err(error) if blind.is_empty() => return Err(refused(error)),
             Err(_) => break,
         };
