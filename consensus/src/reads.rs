@@ -107,14 +107,21 @@ impl Reads {
             self.give_up();
             return None;
         }
-        let context = self.fresh();
+        round.attempts += 1;
+        self.again(0)
+    }
+
+    /// Another member leads: the question to put to it, if one is open. Whoever led before took it along, or there was
+    /// nobody to ask. A new leader drops it until an entry of its own is committed, so the next tick asks once more.
+    pub(crate) fn leader_changed(&mut self) -> Option<Context> {
+        self.again(RETRY_TICKS - 1)
+    }
+
+    /// The open question under a new context, as if asked so many ticks ago.
+    fn again(&mut self, ticks: u32) -> Option<Context> {
+        let context = self.round.is_some().then(|| self.fresh())?;
         let round = self.round.as_mut()?;
-        *round = Round {
-            context,
-            waiters: std::mem::take(&mut round.waiters),
-            attempts: round.attempts + 1,
-            ticks: 0,
-        };
+        (round.context, round.ticks) = (context, ticks);
         Some(context)
     }
 
@@ -187,6 +194,22 @@ mod tests {
         let (waiter, answer) = oneshot::channel();
         reads.enter(waiter);
         answer
+    }
+
+    #[test]
+    fn a_new_leader_is_asked_at_once_and_again_a_tick_later() {
+        let mut reads = Reads::new(1, 1);
+        assert_eq!(reads.leader_changed(), None, "nobody waits");
+        let mut read = enter(&mut reads);
+        let first = reads.ask().unwrap();
+        let second = reads.leader_changed().unwrap();
+        let third = reads.tick().unwrap();
+        assert!(first != second && second != third);
+        assert_eq!(reads.tick(), None, "then as patiently as ever");
+        reads.confirm(&first.to_bytes(), 4);
+        reads.confirm(&third.to_bytes(), 5);
+        reads.applied(5);
+        assert_eq!(read.try_recv().unwrap(), Ok(5));
     }
 
     #[test]

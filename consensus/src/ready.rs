@@ -149,6 +149,9 @@ impl<M: StateMachine> Replica<M> {
         let reign = self.node.reign();
         if self.reign != reign {
             self.proposals.leadership_moved(reign);
+            if let Some(context) = reign.and_then(|_| self.reads.leader_changed()) {
+                self.node.read_index(context);
+            }
         }
         self.reign = reign;
     }
