@@ -27,11 +27,11 @@
 //! in one known place is simpler than hiding it. Callers are async and meet the thread through channels. Every queue is
 //! bounded, and whoever comes when it is full hears `Busy`, a definite no.
 //!
-//! # The seven steps of a Ready
+//! # The eight steps of a Ready
 //!
 //! Raft answers each drain with a `Ready`: what to send, to write and to apply. The order is fixed in `ready`:
-//! **send** a leader's messages, **restore** a snapshot, **append and fsync**, **send** what that fsync made true,
-//! **advance** the append, **apply** and answer, **advance** the apply. One fdatasync a group is the only one on the hot
+//! **send** a leader's messages, **apply** and answer what is durable already, **restore** a snapshot, **append and
+//! fsync**, **send** what that fsync made true, **advance** the append, **apply** the rest, **advance** the apply. One fdatasync a group is the only one on the hot
 //! path: the state is applied in one transaction that is *not* flushed, for it can be replayed.
 //!
 //! # Many members
@@ -76,7 +76,7 @@
 //!
 //! # Questions for a reviewer
 //!
-//! * Is there a path from an input to an answer that does not pass the fsync? (`ready`, steps 3 and 6.)
+//! * Is there a path from an input to an answer that does not pass the fsync? (`ready`, steps 2, 4 and 7.)
 //! * Can a waiter be dropped without an answer? (`proposals`, `reads`: who removes, and who answers?)
 //! * Can the log be cut too far? (`Replica::exported` is the only caller of `Log::cut_to`.)
 //! * What if a power cut falls between two lines of `Replica::restore`, or of `Node::apply_conf_change`?

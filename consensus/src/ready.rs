@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!  1 send            a leader's messages may overtake its own disk: followers acknowledge what *they* have
-//!  2 restore         a snapshot replaces the state, then the log begins behind it
-//!  3 append + fsync  entries and hard state, one group, one fdatasync
-//!  4 send persisted  votes and acknowledgements: promises about what step 3 made durable
-//!  5 advance append  raft learns what is durable, and says what that commits
-//!  6 apply           in order, one state transaction per run; a conf change before raft hears it is applied;
+//!  2 apply what is   commands that an earlier Ready made durable and others acknowledged since: nobody who waits for
+//!    durable         them waits for the disk once more
+//!  3 restore         a snapshot replaces the state, then the log begins behind it
+//!  4 append + fsync  entries and hard state, one group, one fdatasync
+//!  5 send persisted  votes and acknowledgements: promises about what step 4 made durable
+//!  6 advance append  raft learns what is durable, and says what that commits
+//!  7 apply the rest  in order, one state transaction per run; a conf change before raft hears it is applied;
 //!                    each proposer is answered after its command
-//!  7 advance apply   raft learns how far the state is
+//!  8 advance apply   raft learns how far the state is
 //! ```
 //!
-//! Swap 3 and 4 and a member that lost its vote in a power cut votes twice; swap 3 and 6 and a client holds an answer
-//! that no disk knows; swap 6 and 7 and a joint configuration is never left.
+//! Swap 4 and 5 and a member that lost its vote in a power cut votes twice; swap 4 and 7 and a client holds an answer
+//! that no disk knows; swap 7 and 8 and a joint configuration is never left.
 
 use raft::{
     Ready,
@@ -33,13 +35,14 @@ impl<M: StateMachine> Replica<M> {
     pub(crate) fn handle_ready(&mut self) -> Result<(), WalError> {
         let mut ready = self.node.ready();
         self.send_messages(ready.take_messages());
+        let mut committed = ready.take_committed_entries();
+        let mut applied = self.apply_durable(&ready, &mut committed)?;
         let restored = self.restore(&ready)?;
         self.append(&ready)?;
         self.send_messages(ready.take_persisted_messages());
         for read in ready.take_read_states() {
             self.reads.confirm(&read.request_ctx, read.index);
         }
-        let mut committed = ready.take_committed_entries();
         let mut light = self.node.advance_append(ready);
         if let Some(commit) = light.commit_index() {
             self.node.log_mut().set_commit(commit);
@@ -47,12 +50,28 @@ impl<M: StateMachine> Replica<M> {
         self.send_messages(light.take_messages());
         committed.append(&mut light.take_committed_entries());
         self.apply(&committed)?;
+        applied |= !committed.is_empty();
         // After a restore even with nothing applied: raft would look for entries that the snapshot replaced.
-        if restored || !committed.is_empty() {
+        if restored || applied {
             self.node.advance_apply(self.machine.applied_index());
         }
         self.note_leadership();
         Ok(())
+    }
+
+    /// Applies the commands at the front of what is committed, and takes them out; whether there were any. Raft hands out
+    /// as committed only what it was told is durable, so these are, whatever this Ready adds. Nothing is done before a
+    /// restore, which replaces the state, nor from a conf change on, which raft must not hear of in the middle of a Ready.
+    fn apply_durable(&mut self, ready: &Ready, committed: &mut Vec<Entry>) -> Result<bool, WalError> {
+        if ready.snapshot().get_metadata().index != 0 {
+            return Ok(false);
+        }
+        let commands = committed.iter().take_while(|entry| is_ordinary(entry)).count();
+        let rest = committed.split_off(commands);
+        let durable = std::mem::replace(committed, rest);
+        self.apply(&durable)?;
+        self.reads.applied(self.machine.applied_index());
+        Ok(!durable.is_empty())
     }
 
     fn send_messages(&mut self, messages: Vec<Message>) {

@@ -1,5 +1,5 @@
 //! Chaos: clients and watchers that write down everything they ask and are told, while a test does its worst to the
-//! nodes. [`recorded`] judges what they wrote.
+//! nodes. `recorded` judges what they wrote.
 //!
 //! A watcher follows the collection through everything: when its stream ends, or is silent while others write, it
 //! resumes at its next node from the last revision it was told.
