@@ -167,6 +167,11 @@ impl Db {
         self.failure()
     }
 
+    /// Lets sled have what was committed, soon and without waiting.
+    pub(crate) fn nudge(&self) {
+        self.mover.nudge();
+    }
+
     /// Makes everything written durable: flush hands it to the kernel, fdatasync to the disk.
     pub(crate) fn sync(&self) -> Result<(), Fatal> {
         self.mover.settle();
@@ -375,6 +380,10 @@ mod tests {
         let row = |key: u16| Row { tree: Tree::Sm, key: key.to_be_bytes().to_vec(), value: Some(vec![1]) };
         db.commit(&[row(1)]).expect("committed");
         assert!(db.sled.sm.is_empty(), "one row waits");
+        db.nudge();
+        while db.sled.sm.is_empty() {
+            std::thread::yield_now();
+        }
         for turn in 0..100 {
             db.commit(&(0..100).map(|key| row(100 * turn + key)).collect::<Vec<_>>()).expect("committed");
         }

@@ -63,6 +63,15 @@ impl Mover {
         }
     }
 
+    /// Lets everything move that was added before, without waiting for it.
+    pub(crate) fn nudge(&self) {
+        let mut state = self.shared.lock();
+        if state.moved < state.added {
+            state.wanted = state.added;
+            self.shared.bell.notify_all();
+        }
+    }
+
     /// Waits until sled has all that was added before; returns at once when nothing moves any more.
     pub(crate) fn settle(&self) {
         let added = {

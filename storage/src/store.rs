@@ -129,7 +129,8 @@ impl Store {
     }
 
     /// Removes a little of what compaction gave up; answers whether there is more. `apply` does so too: this is for an
-    /// owner with nothing else to do.
+    /// owner with nothing else to do. What still waits in memory goes to sled then too, so that a process that is killed
+    /// finds all but the last moment in its store, before the log has brought the rest.
     pub fn purge(&mut self) -> Result<bool, Fatal> {
         self.purge_some().inspect_err(|_| self.shared.hub.stop())
     }
@@ -142,6 +143,7 @@ impl Store {
         if !purged.is_empty() {
             self.shared.commit(&core.db, &history::removal(&core.db, &purged)?, true)?;
         }
+        core.db.nudge();
         Ok(self.purging.is_due(compacted, core.holds.pins()))
     }
 
