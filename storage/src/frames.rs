@@ -4,9 +4,11 @@
 //! magic | frame … | SHA-256 of everything before        frame = kind (1), length (4), payload
 //! ```
 //!
-//! with one head frame (cluster, state), a frame per row of `rev` and of the request window, and an end frame with
-//! their number. Neither side holds more than one frame, whatever the snapshot's size. Until a reader has been told
-//! [`Frame::End`] it has been told nothing it may rely on: what it made of the rows is not put in use before.
+//! with one head frame (CRC-32, cluster, state), a frame per row of `rev` and of the request window, and an end frame
+//! with their number. Neither side holds more than one frame, whatever the snapshot's size. Until a reader has been told
+//! [`Frame::End`] it has been told nothing it may rely on: what it made of the rows is not put in use before. Only the
+//! head is believed at once, for what is refused by it (another cluster's, an older state's) is not read further; so it
+//! carries a sum of its own, without which damage to it would be taken for such a refusal.
 
 use std::io::{self, Read, Write};
 
@@ -27,9 +29,11 @@ const HASH_BYTES: usize = 32;
 /// Rows of `rev` are chunks under 6 KiB; nothing in a snapshot is longer than this.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 
-const FRAME_HEAD: u8 = 1;
+/// The head without a sum, as files have it that were written before heads had one.
+const FRAME_BARE_HEAD: u8 = 1;
 const FRAME_ROW: u8 = 2;
 const FRAME_END: u8 = 3;
+const FRAME_HEAD: u8 = 4;
 
 /// What a snapshot is of.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -67,7 +71,8 @@ impl<'a> FrameWriter<'a> {
     pub(crate) fn new(out: &'a mut dyn Write, head: &Head) -> Result<FrameWriter<'a>, SnapshotError> {
         let mut frames = FrameWriter { out, hasher: Sha256::new(), rows: 0, bytes: 0 };
         frames.write(MAGIC)?;
-        frames.frame(FRAME_HEAD, &codec::encode(Kind::SnapshotHead, head))?;
+        let head = codec::encode(Kind::SnapshotHead, head);
+        frames.frame(FRAME_HEAD, &[crc32fast::hash(&head).to_be_bytes().as_slice(), &head].concat())?;
         Ok(frames)
     }
 
@@ -108,7 +113,7 @@ pub(crate) struct FrameReader<R> {
 }
 
 impl<R: Read> FrameReader<R> {
-    /// Reads the head. It was hashed and not yet checked.
+    /// Reads the head.
     pub(crate) fn new(stream: R) -> Result<(FrameReader<R>, Head), SnapshotError> {
         let mut frames = FrameReader { stream, hasher: Sha256::new(), rows: 0, bytes: 0 };
         let mut magic = [0; MAGIC.len()];
@@ -116,13 +121,16 @@ impl<R: Read> FrameReader<R> {
         if &magic != MAGIC {
             return Err(SnapshotError::Damaged("it does not begin as a snapshot does".to_owned()));
         }
-        match frames.frame()? {
-            (FRAME_HEAD, payload) => {
-                let head = codec::decode(Kind::SnapshotHead, &payload).map_err(damaged)?;
-                Ok((frames, head))
+        let (kind, payload) = frames.frame()?;
+        let head = match kind {
+            FRAME_HEAD => summed(&payload)?,
+            FRAME_BARE_HEAD => &payload,
+            other => {
+                return Err(SnapshotError::Damaged(format!("a frame of kind {other} instead of the head")));
             }
-            (kind, _) => Err(SnapshotError::Damaged(format!("a frame of kind {kind} instead of the head"))),
-        }
+        };
+        let head = codec::decode(Kind::SnapshotHead, head).map_err(damaged)?;
+        Ok((frames, head))
     }
 
     /// The next frame. Nothing comes after the end.
@@ -187,6 +195,13 @@ pub(crate) fn stored(tree: Tree, key: Vec<u8>, value: Vec<u8>) -> Row {
     Row { tree, key, value: Some(value) }
 }
 
+/// What follows its sum.
+fn summed(payload: &[u8]) -> Result<&[u8], SnapshotError> {
+    let damaged = || SnapshotError::Damaged("its head fails its checksum".to_owned());
+    let (sum, head) = payload.split_first_chunk::<4>().ok_or_else(damaged)?;
+    if sum == &crc32fast::hash(head).to_be_bytes() { Ok(head) } else { Err(damaged()) }
+}
+
 fn failed(what: &str, error: io::Error) -> SnapshotError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return SnapshotError::Damaged("it ends too early".to_owned());
@@ -196,4 +211,45 @@ fn failed(what: &str, error: io::Error) -> SnapshotError {
 
 fn damaged(error: codec::CodecError) -> SnapshotError {
     SnapshotError::Damaged(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        Head { cluster: Some(ClusterId([7; 16])), state: State { applied: 42, ..State::empty() } }
+    }
+
+    fn read(bytes: &[u8]) -> Result<Head, SnapshotError> {
+        let (mut frames, head) = FrameReader::new(bytes)?;
+        assert!(matches!(frames.next(), Ok(Frame::End)), "nothing but a head");
+        Ok(head)
+    }
+
+    #[test]
+    fn a_file_whose_head_has_no_sum_is_read_as_ever() {
+        let mut bytes = Vec::new();
+        let mut older = FrameWriter { out: &mut bytes, hasher: Sha256::new(), rows: 0, bytes: 0 };
+        older.write(MAGIC).unwrap();
+        older.frame(FRAME_BARE_HEAD, &codec::encode(Kind::SnapshotHead, &head())).unwrap();
+        older.end().unwrap();
+
+        assert_eq!(read(&bytes).unwrap().state, head().state);
+    }
+
+    #[test]
+    fn a_head_that_was_harmed_is_never_believed() {
+        let mut bytes = Vec::new();
+        FrameWriter::new(&mut bytes, &head()).unwrap().end().unwrap();
+        assert_eq!(read(&bytes).unwrap().state, head().state);
+        let end = bytes.len() - HASH_BYTES - (1 + 4 + 8);
+        for at in 0..end {
+            for bit in 0..8 {
+                bytes[at] ^= 1 << bit;
+                assert!(matches!(FrameReader::new(bytes.as_slice()), Err(SnapshotError::Damaged(_))), "byte {at}");
+                bytes[at] ^= 1 << bit;
+            }
+        }
+    }
 }

@@ -60,7 +60,7 @@ pub fn inspect(file: &Path) -> Result<SnapshotInfo, SnapshotError> {
     walk(file).map(|walked| SnapshotInfo::new(&walked.head, walked.bytes))
 }
 
-/// What a snapshot file says it is of, with nothing checked but its beginning. For a first look at many files.
+/// What a snapshot file says it is of, with nothing read but its beginning. For a first look at many files.
 pub fn inspect_head(file: &Path) -> Result<SnapshotInfo, SnapshotError> {
     let stream = open(file)?;
     let length = stream.get_ref().metadata().map_err(|error| reading(file, error))?.len();
