@@ -31,15 +31,35 @@ impl ChainHash {
     /// The hash of `revision`, which follows the one this is the hash of. The parts are the encoded head of the
     /// revision and each of its encoded entries, in order.
     pub(crate) fn extend<'a>(&self, revision: Revision, parts: impl Iterator<Item = &'a [u8]>) -> ChainHash {
+        let mut link = self.link(revision);
+        parts.for_each(|part| link.part(part));
+        link.finish()
+    }
+
+    /// The same, part by part.
+    pub(crate) fn link(&self, revision: Revision) -> Link {
         let mut hasher = Sha256::new();
         hasher.update(self.0);
         hasher.update(revision.0.to_be_bytes());
-        for part in parts {
-            // Each part is preceded by its length, so that no two different revisions hash the same bytes.
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
-        ChainHash(hasher.finalize().into())
+        Link(hasher)
+    }
+}
+
+/// The hash of one revision while its parts come.
+#[derive(Debug)]
+pub(crate) struct Link(Sha256);
+
+impl Link {
+    /// Takes the next part in.
+    pub(crate) fn part(&mut self, part: &[u8]) {
+        // Each part is preceded by its length, so that no two different revisions hash the same bytes.
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    /// The hash over all of them.
+    pub(crate) fn finish(self) -> ChainHash {
+        ChainHash(self.0.finalize().into())
     }
 }
 

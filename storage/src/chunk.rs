@@ -41,6 +41,34 @@ pub(crate) fn parts(length: usize) -> u16 {
     1 + length.saturating_sub(CHUNK_BYTES - LENGTH_BYTES).div_ceil(CHUNK_BYTES) as u16
 }
 
+/// What the first row of a blob holds; for most blobs that is all of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstChunk<'a> {
+    length: usize,
+    bytes: &'a [u8],
+}
+
+/// Reads the first row of a blob.
+pub(crate) fn first<'a>(key: &[u8], value: &'a [u8]) -> Result<FirstChunk<'a>, String> {
+    let chunk = open(key, value)?;
+    let Some((length, bytes)) = chunk.split_first_chunk::<LENGTH_BYTES>() else {
+        return Err(format!("row {} is too short", key.escape_ascii()));
+    };
+    Ok(FirstChunk { length: u32::from_be_bytes(*length) as usize, bytes })
+}
+
+impl<'a> FirstChunk<'a> {
+    /// The blob, if no other row belongs to it.
+    pub(crate) fn whole(self) -> Option<&'a [u8]> {
+        (self.bytes.len() == self.length).then_some(self.bytes)
+    }
+
+    /// The beginning of a blob of several rows.
+    pub(crate) fn join(self, key: &[u8]) -> Result<Joined, String> {
+        Joined { length: self.length, bytes: self.bytes.to_vec(), parts: 1 }.check(key)
+    }
+}
+
 /// A blob being put together again from its rows, in order.
 #[derive(Debug)]
 pub(crate) struct Joined {
@@ -52,12 +80,7 @@ pub(crate) struct Joined {
 impl Joined {
     /// Starts with the first row.
     pub(crate) fn start(key: &[u8], value: &[u8]) -> Result<Joined, String> {
-        let chunk = open(key, value)?;
-        let Some((length, first)) = chunk.split_first_chunk::<LENGTH_BYTES>() else {
-            return Err(format!("row {} is too short", key.escape_ascii()));
-        };
-        let joined = Joined { length: u32::from_be_bytes(*length) as usize, bytes: first.to_vec(), parts: 1 };
-        joined.check(key)
+        first(key, value)?.join(key)
     }
 
     /// Adds the next row.

@@ -4,7 +4,7 @@
 //! new version, and old bytes are refused by name instead of being misread. Decoding takes a slice, never a reader;
 //! it is bounded by `DECODED_BYTES_MAX` whatever lengths the bytes claim, and what is left over is an error.
 
-use bincode::{Decode, Encode, config, error::DecodeError};
+use bincode::{BorrowDecode, Decode, Encode, config, error::DecodeError};
 
 /// The version of every struct this crate encodes.
 pub(crate) const FORMAT: u8 = 1;
@@ -68,6 +68,20 @@ pub(crate) fn encode<T: Encode>(kind: Kind, value: &T) -> Vec<u8> {
 
 /// Decodes exactly one thing of the given kind.
 pub(crate) fn decode<T: Decode<()>>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+    let body = body(kind, bytes)?;
+    let (value, used) = bincode::decode_from_slice(body, CONFIG).map_err(describe)?;
+    nothing_after(body, used).map(|()| value)
+}
+
+/// Decodes exactly one thing of the given kind, which borrows its bytes instead of copying them.
+pub(crate) fn view<'a, T: BorrowDecode<'a, ()>>(kind: Kind, bytes: &'a [u8]) -> Result<T, CodecError> {
+    let body = body(kind, bytes)?;
+    let (value, used) = bincode::borrow_decode_from_slice(body, CONFIG).map_err(describe)?;
+    nothing_after(body, used).map(|()| value)
+}
+
+/// What follows the two leading bytes, if these are the right ones.
+fn body(kind: Kind, bytes: &[u8]) -> Result<&[u8], CodecError> {
     let [format, found, body @ ..] = bytes else { return Err(CodecError::TooShort(bytes.len())) };
     if *format != FORMAT {
         return Err(CodecError::Format { found: *format });
@@ -75,11 +89,11 @@ pub(crate) fn decode<T: Decode<()>>(kind: Kind, bytes: &[u8]) -> Result<T, Codec
     if *found != kind as u8 {
         return Err(CodecError::Kind { found: *found, expected: kind as u8 });
     }
-    let (value, used) = bincode::decode_from_slice(body, CONFIG).map_err(describe)?;
-    if used < body.len() {
-        return Err(CodecError::Trailing(body.len() - used));
-    }
-    Ok(value)
+    Ok(body)
+}
+
+fn nothing_after(body: &[u8], used: usize) -> Result<(), CodecError> {
+    if used < body.len() { Err(CodecError::Trailing(body.len() - used)) } else { Ok(()) }
 }
 
 fn describe(error: DecodeError) -> CodecError {
@@ -221,7 +235,11 @@ mod tests {
             assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
         }
         for entry in entries() {
-            assert_eq!(history::decode_entry(&encode(Kind::Entry, &entry)), Ok(entry));
+            let bytes = encode(Kind::Entry, &entry);
+            let view = history::view_entry(&bytes).expect("the same bytes");
+            assert_eq!((view.key, view.before), (entry.key.as_bytes(), entry.before));
+            assert_eq!(view.counters(), entry.record(Revision(9)).map(|r| (r.create_revision, r.version)));
+            assert_eq!(history::decode_entry(&bytes), Ok(entry));
         }
     }
 
@@ -244,6 +262,7 @@ mod tests {
             history::decode_entry(bytes),
             First::decode(bytes),
         );
+        let _ = history::view_entry(bytes).map(|entry| entry.counters());
         let _ =
             (decode::<State>(Kind::State, bytes), Requests::default().load(bytes), Location::parse(bytes));
         if let Ok((mut frames, _)) = FrameReader::new(bytes) {

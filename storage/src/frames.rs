@@ -247,7 +247,10 @@ mod tests {
         for at in 0..end {
             for bit in 0..8 {
                 bytes[at] ^= 1 << bit;
-                assert!(matches!(FrameReader::new(bytes.as_slice()), Err(SnapshotError::Damaged(_))), "byte {at}");
+                assert!(
+                    matches!(FrameReader::new(bytes.as_slice()), Err(SnapshotError::Damaged(_))),
+                    "byte {at}"
+                );
                 bytes[at] ^= 1 << bit;
             }
         }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::{
     chain::ChainHash,
@@ -47,6 +47,30 @@ pub(crate) struct Entry {
 pub(crate) enum Written {
     Put { create_revision: Revision, version: u64, value: Arc<[u8]> },
     Delete,
+}
+
+/// An [`Entry`] as it lies in its bytes, for who only looks at it.
+#[derive(Debug, BorrowDecode)]
+pub(crate) struct EntryView<'a> {
+    pub(crate) key: &'a [u8],
+    written: WrittenView<'a>,
+    pub(crate) before: Option<Location>,
+}
+
+#[derive(Debug, BorrowDecode)]
+enum WrittenView<'a> {
+    Put { create_revision: Revision, version: u64, _value: &'a [u8] },
+    Delete,
+}
+
+impl EntryView<'_> {
+    /// The create revision and the version of the record it wrote; nothing when it was a deletion.
+    pub(crate) fn counters(&self) -> Option<(Revision, u64)> {
+        match self.written {
+            WrittenView::Delete => None,
+            WrittenView::Put { create_revision, version, .. } => Some((create_revision, version)),
+        }
+    }
 }
 
 /// Where an entry is: its revision and its number within it.
@@ -123,18 +147,46 @@ impl First {
 
     /// Reads the blob of sub 0.
     pub(crate) fn decode(blob: &[u8]) -> Result<First, String> {
+        let FirstView { head, chain, entry } = FirstView::split(blob)?;
+        Ok(First {
+            length: blob.len(),
+            head: decode_head(head)?,
+            head_bytes: head.to_vec(),
+            chain,
+            entry_bytes: entry.to_vec(),
+        })
+    }
+}
+
+/// A [`First`] as it lies in its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstView<'a> {
+    /// The head as it was hashed.
+    pub(crate) head: &'a [u8],
+    pub(crate) chain: ChainHash,
+    /// The first entry as it was hashed, or nothing.
+    pub(crate) entry: &'a [u8],
+}
+
+impl<'a> FirstView<'a> {
+    /// Tells the parts of the blob of sub 0.
+    pub(crate) fn split(blob: &'a [u8]) -> Result<FirstView<'a>, String> {
         let short = || "head of a revision is too short".to_owned();
         let (length, rest) = blob.split_first_chunk::<4>().ok_or_else(short)?;
         let (head, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(short)?;
         let (chain, entry) = rest.split_first_chunk::<32>().ok_or_else(short)?;
-        Ok(First {
-            length: blob.len(),
-            head: codec::decode(Kind::RevisionHead, head).map_err(|error| error.to_string())?,
-            head_bytes: head.to_vec(),
-            chain: ChainHash(*chain),
-            entry_bytes: entry.to_vec(),
-        })
+        Ok(FirstView { head, chain: ChainHash(*chain), entry })
     }
+}
+
+/// Reads a head's bytes.
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, String> {
+    codec::decode(Kind::RevisionHead, bytes).map_err(|error| error.to_string())
+}
+
+/// Reads an entry's bytes, and copies none of them.
+pub(crate) fn view_entry(bytes: &[u8]) -> Result<EntryView<'_>, String> {
+    codec::view(Kind::Entry, bytes).map_err(|error| error.to_string())
 }
 
 /// Reads an entry's bytes.

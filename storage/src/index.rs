@@ -66,6 +66,12 @@ impl Index {
         replaced
     }
 
+    /// Takes in what a revision wrote without its bytes, which are read from sled when they are asked for.
+    pub(crate) fn place(&mut self, key: Key, counters: Counters) -> Option<Location> {
+        let replaced = self.slots.insert(key, Slot { counters, value: None });
+        replaced.map(|slot| self.forget(slot))
+    }
+
     /// Takes out what a revision deleted; answers where it is.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Location> {
         self.slots.remove(key).map(|slot| self.forget(slot))

@@ -8,11 +8,11 @@ use std::{fs::File, io::BufReader, path::Path};
 
 use crate::{
     chain::ChainHash,
+    check::{Blobs, History, Place, Stretch},
     db::Tree,
     error::SnapshotError,
     frames::{Frame, FrameReader, Head},
     index::Index,
-    load::{Blobs, Scan},
     options::ClusterId,
     requests::Requests,
     revision::Revision,
@@ -89,7 +89,8 @@ pub(crate) struct Walked {
 /// Reads and checks a whole file.
 pub(crate) fn walk(file: &Path) -> Result<Walked, SnapshotError> {
     let (mut frames, head) = FrameReader::new(open(file)?)?;
-    let mut scan = Scan::new(&head.state, 0);
+    let mut stretch = Stretch::new(&head.state, Place::first(&head.state));
+    let mut history = History::new(&head.state, 0);
     let (mut rev, mut sm, mut requests) = (Blobs::default(), Blobs::default(), Requests::default());
     while let Frame::Row { tree, key, value } = frames.next()? {
         let checked = match tree {
@@ -98,13 +99,19 @@ pub(crate) fn walk(file: &Path) -> Result<Walked, SnapshotError> {
                 None => Ok(()),
             }),
             _ => rev.push(&key, &value).and_then(|blob| match blob {
-                Some((key, blob)) => scan.on_blob(&key, blob),
+                Some((key, blob)) => {
+                    stretch.on_blob(&key, &blob)?;
+                    stretch.drain().try_for_each(|seen| history.put(seen))
+                }
                 None => Ok(()),
             }),
         };
         checked.map_err(SnapshotError::Damaged)?;
     }
-    let whole = rev.end().and_then(|()| sm.end()).and_then(|()| scan.finish());
+    let whole = rev.end().and_then(|()| sm.end()).and_then(|()| {
+        history.add(stretch.finish()?)?;
+        history.finish()
+    });
     let (index, _) = whole.map_err(SnapshotError::Damaged)?;
     let bytes = frames.bytes();
     Ok(Walked { head, bytes, index })

@@ -62,7 +62,7 @@
 //!    checkpoint fails if `blobs/` is not empty.
 //! 4. sled panics over damage, and one time in twelve loses data silently. So every call into it is caught (`db`), every
 //!    row carries a checksum over its key and bytes, and every start recomputes the chain over the retained revisions
-//!    and a fingerprint of the current records before anything is served (`load`).
+//!    and a fingerprint of the current records before anything is served (`load`, `check`).
 //! 5. A log in sled costs half the throughput, and a damaged sled could not be rebuilt from itself (6): the log is not
 //!    here. A database that fails any check is put into quarantine and rebuilt from the newest exported snapshot
 //!    (`open`); [`Store::log_may_be_cut_to`] keeps the log long enough for that, twice over.
@@ -84,6 +84,7 @@
 
 mod apply;
 mod chain;
+mod check;
 mod chunk;
 mod codec;
 mod command;
@@ -113,6 +114,7 @@ mod refound;
 mod requests;
 mod retention;
 mod revision;
+mod slices;
 mod snapshot;
 mod state;
 mod store;

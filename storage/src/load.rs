@@ -6,32 +6,35 @@
 //! (`reference/store.md` 2.3); here that is noticed, and the store is healed instead of served.
 
 use std::{
-    collections::VecDeque,
-    sync::mpsc::{self, SyncSender},
+    collections::{BTreeMap, VecDeque},
+    num::NonZero,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver},
+    },
     thread,
 };
 
 use crate::{
-    chain::ChainHash,
-    chunk::{self, Joined},
+    check::{Blobs, Checked, History, Place, Stretch},
+    chunk,
     codec::{self, FORMAT, Kind},
     db::{Db, Row, Tree},
     error::Fatal,
-    history::{self, First, Location, Written},
+    history,
     index::Index,
-    key::Key,
     options::ClusterId,
     purging::Superseded,
     requests::{PACK_KEY, Requests},
-    revision::Revision,
-    state::{Fingerprint, STATE_KEY, State},
+    slices::{self, SLICES_MAX, Slice},
+    state::{STATE_KEY, State},
 };
 
 /// The row of `meta` that names the format. Its own layout never changes, so that every version can read every other's.
 const FORMAT_KEY: &[u8] = b"format";
-/// Bytes of rows handed on at once, and how many such batches wait to be checked: half a megabyte in memory.
-const BATCH_BYTES: usize = 128 * 1024;
-const BATCHES_AHEAD: usize = 3;
+
+/// Threads that check. Sled's reads meet in its cache, and more of them gain little.
+const WORKERS_MAX: usize = 4;
 
 /// The row of `meta` that names the cluster.
 const CLUSTER_KEY: &[u8] = b"cluster";
@@ -96,75 +99,76 @@ pub(crate) fn load(
     Ok(Loaded { cluster, state, index, requests, superseded })
 }
 
-/// Walks over the whole history. Sled's pages are read here while another thread checks what was read before: each is
-/// half of what a start costs, and there are at least two processors nearly everywhere.
+/// Reads and checks the whole history, in slices side by side: what a start costs is processor time, half of it sled's
+/// and half the checks', and there are at least two processors nearly everywhere.
 fn walk(db: &Db, state: &State, cache_bytes: usize) -> Result<(Index, VecDeque<Superseded>), LoadError> {
+    let slices = slices::of(db, state.revision)?;
+    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(slices.len()).min(WORKERS_MAX);
+    let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        let (ahead, batches) = mpsc::sync_channel::<Batch>(BATCHES_AHEAD);
-        let check = move || {
-            let (mut blobs, mut scan) = (Blobs::default(), Scan::new(state, cache_bytes));
-            for batch in batches {
-                for (key, value) in batch.rows() {
-                    if let Some((key, blob)) = blobs.push(key, value)? {
-                        scan.on_blob(&key, blob)?;
+        let (done, checked) = mpsc::sync_channel(SLICES_MAX);
+        for _ in 0..workers {
+            let (done, next, slices) = (done.clone(), &next, &slices);
+            let work = move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(slice) = slices.get(number) else { break };
+                    // Nobody wants more of it once something was found.
+                    if done.send((number, check(db, state, *slice))).is_err() {
+                        break;
                     }
                 }
-            }
-            blobs.end()?;
-            scan.finish()
-        };
-        let checker = thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, check);
-        let checker = checker.map_err(|error| format!("start a thread to check with: {error}"))?;
-        let read = read_ahead(db, ahead);
-        let checked = checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // What could not be read was not checked, so what reading says comes first.
-        read?;
-        Ok(checked?)
+            };
+            let worker = thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, work);
+            worker.map_err(|error| format!("start a thread to check with: {error}"))?;
+        }
+        drop(done);
+        let mut history = History::new(state, cache_bytes);
+        in_order(checked, slices.len(), |checked| Ok(history.add(checked)?))?;
+        Ok(history.finish()?)
     })
 }
 
-/// Hands the rows of the history on until there are no more, or nobody wants them: whoever checks ends early only if it
-/// found something, and says so itself.
-fn read_ahead(db: &Db, ahead: SyncSender<Batch>) -> Result<(), Fatal> {
-    let mut batch = Batch::new();
-    db.scan::<Fatal>(Tree::Rev, &[], |key, value| {
-        batch.push(key, value);
-        if batch.bytes.len() < BATCH_BYTES {
-            return Ok(true);
+/// Passes results on in the order of their numbers, and ends with the first error. Up to `count` of them wait.
+fn in_order<T>(
+    results: Receiver<(usize, Result<T, LoadError>)>,
+    count: usize,
+    mut each: impl FnMut(T) -> Result<(), LoadError>,
+) -> Result<(), LoadError> {
+    let (mut waiting, mut expected) = (BTreeMap::new(), 0);
+    for (number, result) in results {
+        waiting.insert(number, result);
+        while let Some(result) = waiting.remove(&expected) {
+            each(result?)?;
+            expected += 1;
         }
-        Ok(ahead.send(std::mem::replace(&mut batch, Batch::new())).is_ok())
+    }
+    if expected < count { Err(format!("slice {expected} of {count} was not checked").into()) } else { Ok(()) }
+}
+
+/// Reads and checks one slice.
+fn check(db: &Db, state: &State, slice: Slice) -> Result<Checked, LoadError> {
+    let begin = match slice.first {
+        first if first <= state.first_retained() => Place::first(state),
+        // What is trusted here is demanded of the slice before.
+        first => {
+            let before = history::read_first(db, first.previous())?;
+            let before = before.ok_or_else(|| format!("revision {} is missing", first.previous()))?;
+            Place { expected: first, chain: before.chain }
+        }
+    };
+    let (mut blobs, mut stretch) = (Blobs::default(), Stretch::new(state, begin));
+    db.scan::<LoadError>(Tree::Rev, &slice.first.0.to_be_bytes(), |key, value| {
+        if !slice.holds(key) {
+            return Ok(false);
+        }
+        if let Some((key, blob)) = blobs.push(key, value)? {
+            stretch.on_blob(&key, &blob)?;
+        }
+        Ok(true)
     })?;
-    let _ = ahead.send(batch);
-    Ok(())
-}
-
-/// Rows on their way from thread to thread, in one piece: were each allocated here and freed there, the two would spend
-/// a fifth of their time waiting for the allocator (measured).
-struct Batch {
-    bytes: Vec<u8>,
-    /// The lengths of each row's key and value.
-    lengths: Vec<(usize, usize)>,
-}
-
-impl Batch {
-    fn new() -> Batch {
-        Batch { bytes: Vec::with_capacity(BATCH_BYTES + chunk::ROW_BYTES_MAX), lengths: Vec::new() }
-    }
-
-    fn push(&mut self, key: &[u8], value: &[u8]) {
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
-        self.lengths.push((key.len(), value.len()));
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut rest = self.bytes.as_slice();
-        self.lengths.iter().map(move |(key, value)| {
-            let (row, after) = rest.split_at(key + value);
-            rest = after;
-            row.split_at(*key)
-        })
-    }
+    blobs.end()?;
+    Ok(stretch.finish()?)
 }
 
 /// The rows that say what a database is.
@@ -245,161 +249,81 @@ fn for_each_blob(
     Ok(blobs.end()?)
 }
 
-/// A whole blob behind the key of its first row.
-type Blob = (Vec<u8>, Vec<u8>);
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, sync::Arc};
 
-/// Rows in key order, put together to whole blobs.
-#[derive(Default)]
-pub(crate) struct Blobs {
-    open: Option<(Vec<u8>, Joined)>,
-}
+    use super::*;
+    use crate::{
+        command::Author,
+        history::{Entry, Head, Written},
+        key::Key,
+        revision::Revision,
+        state::Counters,
+    };
 
-impl Blobs {
-    /// Takes the next row; answers a blob, and the key of its first row, once it is whole.
-    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Blob>, String> {
-        let (first, joined) = match self.open.take() {
-            None => (key.to_vec(), Joined::start(key, value)?),
-            Some((first, joined)) => {
-                let prefix = &first[..first.len().saturating_sub(2)];
-                let expected = chunk::part_key(prefix, joined.parts());
-                if key != expected {
-                    return Err(format!("row {} is missing", expected.escape_ascii()));
-                }
-                (first, joined.push(key, value)?)
+    const REVISIONS: u64 = 3_000;
+
+    /// A database of that many revisions of a few keys, and where it stands.
+    fn filled(folder: &std::path::Path) -> (Db, State) {
+        let lock = Arc::new(File::open(folder).unwrap());
+        let db = Db::open(&folder.join("sled"), 1024 * 1024, lock).unwrap();
+        db.commit(&identity_rows(None)).unwrap();
+        let (mut state, mut slots) = (State::empty(), BTreeMap::<Key, Counters>::new());
+        for number in 2..REVISIONS + 2 {
+            let (revision, key) = (Revision(number), Key::from(format!("key-{}", number % 700)));
+            let before = slots.get(&key).copied();
+            let create_revision = before.map_or(revision, |before| before.create_revision);
+            let version = before.map_or(1, |before| before.version + 1);
+            let at = history::Location { revision, sub: 0 };
+            let counters = Counters { create_revision, at, version };
+            let value = number.to_be_bytes().as_slice().into();
+            let written = Written::Put { create_revision, version, value };
+            let entry = Entry { key: key.clone(), written, before: before.map(|before| before.at) };
+            let head = Head { author: Author::default(), index: number, entries: 1 };
+            let (rows, chain) = history::rows(state.chain, revision, &head, &[entry]);
+            db.commit(&rows).unwrap();
+            before.iter().for_each(|before| state.live.remove(&key, before));
+            state.live.add(&key, &counters);
+            slots.insert(key, counters);
+            state = State { applied: number, revision, chain, ..state };
+        }
+        db.commit(&state.rows()).unwrap();
+        (db, state)
+    }
+
+    fn load_all(db: &Db) -> Result<Loaded, LoadError> {
+        load(db, Expect::Store, None, 0)
+    }
+
+    #[test]
+    fn what_is_checked_in_slices_is_checked_where_they_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, state) = filled(folder.path());
+        let slices = slices::of(&db, state.revision).unwrap();
+        assert!(slices.len() > 3, "{slices:?}");
+        let loaded = load_all(&db).unwrap();
+        assert_eq!((loaded.superseded.len() as u64, loaded.state), (REVISIONS - 700, state));
+
+        for slice in &slices {
+            for revision in [slice.first, slice.first.next(), slice.last.min(Revision(REVISIONS + 1))] {
+                let mut key = history::Location { revision, sub: 0 }.prefix().to_vec();
+                key.extend([0, 0]);
+                let value = db.get(Tree::Rev, &key).unwrap().unwrap().to_vec();
+                let row = |value| Row { tree: Tree::Rev, key: key.clone(), value };
+                db.commit(&[row(None)]).unwrap();
+                assert!(load_all(&db).is_err(), "revision {revision} is gone");
+                // A row that is whole, and tells another history.
+                let first = history::First::decode(&value[9..]).unwrap();
+                let entry = first.entry_bytes.clone();
+                let head = Head { index: 1, ..first.head };
+                let entry = history::decode_entry(&entry).unwrap();
+                let (rows, _) = history::rows(crate::chain::ChainHash::GENESIS, revision, &head, &[entry]);
+                db.commit(&rows).unwrap();
+                assert!(load_all(&db).is_err(), "revision {revision} is another");
+                db.commit(&[row(Some(value))]).unwrap();
             }
-        };
-        match joined.finish() {
-            Ok(blob) => Ok(Some((first, blob))),
-            Err((_, joined)) => {
-                self.open = Some((first, joined));
-                Ok(None)
-            }
         }
-    }
-
-    /// Whether the last blob was whole.
-    pub(crate) fn end(self) -> Result<(), String> {
-        match self.open {
-            None => Ok(()),
-            Some((first, _)) => Err(format!("the rest of row {} is missing", first.escape_ascii())),
-        }
-    }
-}
-
-/// The walk over `rev`.
-pub(crate) struct Scan<'a> {
-    state: &'a State,
-    index: Index,
-    superseded: VecDeque<Superseded>,
-    /// The link of the last revision checked.
-    chain: ChainHash,
-    /// The next revision that must be there.
-    expected: Revision,
-    open: Option<OpenRevision>,
-}
-
-/// A revision whose entries are still coming.
-struct OpenRevision {
-    revision: Revision,
-    first: First,
-    entries: Vec<Vec<u8>>,
-}
-
-impl<'a> Scan<'a> {
-    pub(crate) fn new(state: &'a State, cache_bytes: usize) -> Scan<'a> {
-        Scan {
-            state,
-            index: Index::new(cache_bytes),
-            superseded: VecDeque::new(),
-            chain: state.base,
-            expected: state.first_retained(),
-            open: None,
-        }
-    }
-
-    /// Takes the next whole blob, with the key of its first row.
-    pub(crate) fn on_blob(&mut self, key: &[u8], blob: Vec<u8>) -> Result<(), String> {
-        let (at, part) = Location::parse(key)?;
-        if part != 0 {
-            return Err(format!("revision {} entry {} begins with part {part}", at.revision, at.sub));
-        }
-        if at.sub == 0 {
-            self.close_revision()?;
-            let mut first =
-                First::decode(&blob).map_err(|text| format!("revision {}: {text}", at.revision))?;
-            let entry = std::mem::take(&mut first.entry_bytes);
-            self.open = Some(OpenRevision { revision: at.revision, first, entries: Vec::new() });
-            // Compaction leaves a head without an entry while others of its revision live.
-            return if entry.is_empty() && !self.is_retained(at.revision) {
-                Ok(())
-            } else {
-                self.on_entry(at, entry)
-            };
-        }
-        self.on_entry(at, blob)
-    }
-
-    fn on_entry(&mut self, at: Location, bytes: Vec<u8>) -> Result<(), String> {
-        let name = || format!("revision {} entry {}", at.revision, at.sub);
-        let open = self.open.as_mut().filter(|open| open.revision == at.revision);
-        let open = open.ok_or_else(|| format!("{} has no head", name()))?;
-        let entry = history::decode_entry(&bytes).map_err(|text| format!("{}: {text}", name()))?;
-        open.entries.push(bytes);
-        let before = match entry.record(at.revision) {
-            Some(record) => self.index.put(&record, at),
-            None => self.index.remove(&entry.key),
-        };
-        if self.is_retained(at.revision) && before != entry.before {
-            return Err(format!("{} does not follow the record before it", name()));
-        }
-        self.superseded.extend(before.map(|what| Superseded { by: at.revision, what }));
-        if entry.written == Written::Delete {
-            self.superseded.push_back(Superseded { by: at.revision, what: at });
-        }
-        Ok(())
-    }
-
-    fn is_retained(&self, revision: Revision) -> bool {
-        revision >= self.state.first_retained()
-    }
-
-    /// Checks a revision once all its entries have come.
-    fn close_revision(&mut self) -> Result<(), String> {
-        let Some(OpenRevision { revision, first, entries }) = self.open.take() else { return Ok(()) };
-        if !self.is_retained(revision) {
-            return Ok(());
-        }
-        if revision != self.expected || first.head.entries as usize != entries.len() {
-            return Err(format!("revision {} is missing, or part of it", self.expected));
-        }
-        if first.head.index > self.state.applied {
-            return Err(format!("revision {revision} comes from an entry that was not applied"));
-        }
-        let parts = std::iter::once(first.head_bytes.as_slice()).chain(entries.iter().map(Vec::as_slice));
-        self.chain = self.chain.extend(revision, parts);
-        if self.chain != first.chain {
-            return Err(format!("the chain breaks at revision {revision}"));
-        }
-        self.expected = revision.next();
-        Ok(())
-    }
-
-    /// What all of it comes to, every check passed.
-    pub(crate) fn finish(mut self) -> Result<(Index, VecDeque<Superseded>), String> {
-        self.close_revision()?;
-        if self.expected != self.state.revision.next() {
-            let reached = self.expected.previous();
-            return Err(format!("history ends at revision {reached}, the state at {}", self.state.revision));
-        }
-        if self.chain != self.state.chain {
-            return Err("the chain ends in another hash than the state's".to_owned());
-        }
-        let mut live = Fingerprint::default();
-        self.index.range(&Key::all()).for_each(|(key, slot)| live.add(key, &slot.counters));
-        if live != self.state.live {
-            let (found, expected) = (live.records(), self.state.live.records());
-            return Err(format!("{found} current records are not the {expected} the state counts"));
-        }
-        Ok((self.index, self.superseded))
+        assert!(load_all(&db).is_ok());
     }
 }

@@ -12,6 +12,7 @@ use std::{collections::BTreeSet, io::Write, path::Path};
 
 use crate::{
     chain::ChainHash,
+    check::Blobs,
     chunk,
     db::Tree,
     durable::write_atomically,
@@ -21,7 +22,6 @@ use crate::{
     index::Index,
     inspect::{self, SnapshotInfo, Walked},
     key::Key,
-    load::Blobs,
     options::ClusterId,
     revision::Revision,
     state::{Fingerprint, State},
