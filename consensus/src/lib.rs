@@ -96,6 +96,8 @@ mod divergence;
 mod driver;
 mod error;
 mod handle;
+#[cfg(test)]
+mod hostile;
 mod input;
 mod log;
 mod logger;
@@ -120,6 +122,7 @@ mod state_machine;
 mod status;
 mod stewardship;
 pub mod transport;
+mod trust;
 mod wal;
 
 use std::{sync::Arc, thread};

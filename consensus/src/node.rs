@@ -18,6 +18,7 @@ use crate::{
     proposals::ProposalId,
     reads,
     status::{Role, Status},
+    trust::{self, Refuted},
     wal::WalError,
 };
 
@@ -101,19 +102,7 @@ impl Node {
             tracing::warn!(from = message.from, kind = ?message.get_msg_type(), "not a message for this member");
             return None;
         }
-        let last = self.raw.raft.raft_log.last_index();
-        if message.get_msg_type() == MessageType::MsgHeartbeat
-            && message.term >= self.raw.raft.term
-            && message.commit > last
-        {
-            // A leader commits on our heartbeat no more than we acknowledged. Raft would panic.
-            return Some(format!(
-                "it acknowledged entry {} to its leader, and its log ends at {last}",
-                message.commit
-            ));
-        }
-        self.step_checked(message);
-        None
+        self.step_checked(message)
     }
 
     /// A snapshot message, whose state lies in a file.
@@ -123,12 +112,21 @@ impl Node {
         }
     }
 
-    /// Raft refuses what it cannot use; a peer's mistake is not ours.
-    fn step_checked(&mut self, message: Message) {
+    /// Raft refuses what it cannot use, and is not shown what it would panic over; a peer's mistake is not ours.
+    fn step_checked(&mut self, message: Message) -> Option<String> {
+        match trust::refuted(&self.raw.raft, &message) {
+            Some(Refuted::Lost(loss)) => return Some(loss),
+            Some(Refuted::Unfit(reason)) => {
+                tracing::debug!(from = message.from, kind = ?message.get_msg_type(), reason, "a message was ignored");
+                return None;
+            }
+            None => {}
+        }
         if let Err(error) = self.raw.step(message) {
             tracing::debug!(%error, "raft refused a message");
         }
         self.draw_timeout();
+        None
     }
 
     /// Appends a command to the log, if this member leads.

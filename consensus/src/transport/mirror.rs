@@ -6,8 +6,8 @@
 //! here that change travels as a structure too, and the receiver encodes it anew. Whatever a peer sends, the bytes that
 //! raft decodes were written by protobuf's own encoder on this host.
 //!
-//! What a message may be is checked as well: only the kinds members send each other, and appends only with entries
-//! that follow one another, because raft takes both on trust.
+//! Only the kinds that members send each other are read, and only messages that keep to [`super::rules`], because raft
+//! takes both on trust.
 
 use bincode::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
@@ -16,6 +16,8 @@ use raft::eraftpb::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry,
     EntryType, Message, MessageType, Snapshot, SnapshotMetadata,
 };
+
+use super::rules::{self, CONTEXT_BYTES_MAX};
 
 /// Members one configuration or one change of it may name: far beyond any cluster, far below any harm.
 const MEMBERS_MAX: usize = 4_096;
@@ -36,8 +38,20 @@ pub(crate) enum MirrorError {
     Change,
     #[error("configuration of {0} members, more than {MEMBERS_MAX}")]
     Members(usize),
-    #[error("snapshot without its metadata, or with data of its own")]
+    #[error("snapshot without its metadata, of a later term than its leader's, or with data of its own")]
     Snapshot,
+    #[error("message of term {0}, which no member sends of its kind")]
+    Term(u64),
+    #[error("number {0}, which no log ever reaches")]
+    Number(u64),
+    #[error("context of {0} bytes, more than {CONTEXT_BYTES_MAX}")]
+    Context(usize),
+    #[error("message with a priority or a wish for a snapshot, which no member has")]
+    Foreign,
+    #[error("question or answer of a read with {0} contexts in place of one")]
+    Round(usize),
+    #[error("snapshot of a configuration that no cluster can have")]
+    Configuration,
 }
 
 /// A message on the wire. Its large parts are borrowed: from the message when it is written, from the frame when read.
@@ -157,9 +171,13 @@ impl<'a> WireMessage<'a> {
         };
         let entries = self.entries.into_iter().map(WireEntry::into_entry).collect::<Result<Vec<_>, _>>()?;
         message.set_entries(entries.into());
-        check_entries(&message)?;
+        rules::check(&message)?;
         match (kind, self.snapshot) {
-            (MessageType::MsgSnapshot, Some(snapshot)) => message.set_snapshot(snapshot.into_snapshot()?),
+            (MessageType::MsgSnapshot, Some(snapshot)) => {
+                let snapshot = snapshot.into_snapshot()?;
+                rules::check_snapshot(&snapshot, message.term)?;
+                message.set_snapshot(snapshot);
+            }
             (MessageType::MsgSnapshot, None) | (_, Some(_)) => return Err(MirrorError::Snapshot),
             (_, None) => {}
         }
@@ -266,7 +284,7 @@ impl<'a> WireSnapshot<'a> {
         if members > MEMBERS_MAX {
             return Err(MirrorError::Members(members));
         }
-        if self.index == 0 || self.term == 0 || self.data.len() > MANIFEST_BYTES_MAX {
+        if self.data.len() > MANIFEST_BYTES_MAX {
             return Err(MirrorError::Snapshot);
         }
         let conf_state = ConfState {
@@ -295,8 +313,8 @@ fn wire_kind(kind: MessageType) -> Result<u8, MirrorError> {
     u8::try_from(number).map_err(|_| MirrorError::Kind(number))
 }
 
-/// The kinds that members send each other; the rest are raft's talk with itself, and its way to forward proposals,
-/// which are forwarded with their id instead.
+/// The kinds that members send each other; the rest are raft's talk with itself, and its way to forward proposals and
+/// the wish that somebody else led, which are forwarded with their id instead.
 fn raft_kind(kind: u8, carries: Carries) -> Result<MessageType, MirrorError> {
     use MessageType::*;
     let number = i32::from(kind);
@@ -310,7 +328,6 @@ fn raft_kind(kind: u8, carries: Carries) -> Result<MessageType, MirrorError> {
                 | MsgRequestVoteResponse
                 | MsgHeartbeat
                 | MsgHeartbeatResponse
-                | MsgTransferLeader
                 | MsgTimeoutNow
                 | MsgReadIndex
                 | MsgReadIndexResp
@@ -320,26 +337,5 @@ fn raft_kind(kind: u8, carries: Carries) -> Result<MessageType, MirrorError> {
             Carries::Messages,
         ) => Ok(kind),
         _ => Err(MirrorError::Kind(number)),
-    }
-}
-
-/// Entries of an append start behind the index it names and follow one another; a read index carries its context as
-/// one entry; nothing else carries any.
-fn check_entries(message: &Message) -> Result<(), MirrorError> {
-    match message.msg_type {
-        MessageType::MsgAppend => {
-            let (mut index, mut term) = (message.index, message.log_term);
-            for entry in &message.entries {
-                let follows = index.checked_add(1) == Some(entry.index);
-                if !follows || entry.term < term || entry.term > message.term {
-                    return Err(MirrorError::Order { index: entry.index, term: entry.term });
-                }
-                (index, term) = (entry.index, entry.term);
-            }
-            Ok(())
-        }
-        MessageType::MsgReadIndex | MessageType::MsgReadIndexResp if message.entries.len() <= 1 => Ok(()),
-        _ if message.entries.is_empty() => Ok(()),
-        _ => Err(MirrorError::Entries(message.entries.len())),
     }
 }

@@ -16,7 +16,8 @@
 //! (`hello::Refusal`), both log it once, and nothing further is read.
 //!
 //! What follows is frames with a limit and a checksum, and in them `bincode` of our own structures, never protobuf:
-//! see `mirror`. A peer that is authenticated and wrong loses its connection, not our process.
+//! see `mirror`. Every message must keep to `rules`. A peer that is authenticated and wrong loses its connection, not our
+//! process.
 //!
 //! # What is lost, and who learns of it
 //!
@@ -56,6 +57,7 @@ mod outbound;
 mod payload;
 mod peers;
 mod queue;
+mod rules;
 mod serving;
 mod shared;
 mod snapshot_receive;
@@ -119,5 +121,26 @@ impl Transport {
         let (stop, stopping) = watch::channel(false);
         let shared = Shared::new(self.options, ends, self.peers, addresses, removed, stopping);
         Serving::start(Arc::new(shared), stop, listener)
+    }
+}
+
+/// A message as another member reads it, if it reads it at all.
+#[cfg(test)]
+pub(crate) fn through_the_wire(
+    from: u64,
+    to: u64,
+    message: &raft::eraftpb::Message,
+) -> Option<raft::eraftpb::Message> {
+    use crate::message::{IncomingPayload, Payload};
+    let mut out = Vec::new();
+    payload::write(&mut out, &Payload::Message(message.clone())).ok()?;
+    let mut bytes = bytes::BytesMut::from(&out[..]);
+    let Ok(frame::Split::Frame(frame)) = frame::split(&mut bytes, frame::FRAME_BYTES_MAX) else {
+        return None;
+    };
+    let ends = payload::Ends { from, to };
+    match payload::read(&frame, ends) {
+        Ok(IncomingPayload::Message(message)) => Some(message),
+        _ => payload::read_snapshot(&frame, ends).ok(),
     }
 }

@@ -237,9 +237,7 @@ fn read_message(body: &[u8], carries: Carries, ends: Ends) -> Result<Message, Pa
         return Err(PayloadError::Body);
     }
     let message = wire.into_message(carries)?;
-    // A wish that somebody else led is passed on as "from" that somebody; there raft's `from` is an argument.
-    let from_peer = message.from == ends.from || message.msg_type == MessageType::MsgTransferLeader;
-    if !from_peer || message.to != ends.to {
+    if message.from != ends.from || message.to != ends.to {
         return Err(PayloadError::Stranger { from: message.from, to: message.to });
     }
     Ok(message)

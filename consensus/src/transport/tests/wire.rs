@@ -15,6 +15,7 @@ use crate::{
         frame::{FRAME_BYTES_MAX, Frame, Kind, Split, split},
         mirror::MirrorError,
         payload::{self, Ends, PayloadError},
+        rules::NUMBER_MAX,
     },
 };
 
@@ -76,31 +77,33 @@ fn every_kind_that_members_send_comes_through_whole() {
         MsgRequestVoteResponse,
         MsgHeartbeat,
         MsgHeartbeatResponse,
-        MsgTransferLeader,
         MsgTimeoutNow,
-        MsgReadIndex,
-        MsgReadIndexResp,
         MsgRequestPreVote,
         MsgRequestPreVoteResponse,
     ] {
         let message = Message {
             log_term: 1,
-            index: u64::MAX,
+            index: NUMBER_MAX,
             commit: 3,
             commit_term: 4,
-            request_snapshot: 5,
             reject: true,
             reject_hint: 6,
             context: Bytes::from_static(b"context"),
-            deprecated_priority: 7,
-            priority: -8,
             ..of(kind)
         };
         assert_eq!(through(message.clone()), Ok(message));
     }
-    let mut read = of(MessageType::MsgReadIndex);
-    read.set_entries(vec![entry(0, 0, b"round".to_vec())].into());
-    assert_eq!(through(read.clone()), Ok(read));
+    for (kind, term) in [(MsgReadIndex, 0), (MsgReadIndexResp, 9)] {
+        let read = round(kind, term, 1);
+        assert_eq!(through(read.clone()), Ok(read));
+    }
+}
+
+/// A read's question or answer, with so many contexts.
+fn round(kind: MessageType, term: u64, contexts: usize) -> Message {
+    let mut round = Message { term, ..of(kind) };
+    round.set_entries(vec![entry(0, 0, vec![7; 24]); contexts].into());
+    round
 }
 
 #[test]
@@ -145,7 +148,7 @@ fn what_a_member_may_not_send_is_refused() {
     assert!(refused(append(4, vec![entry(4, 2, Vec::new())])).contains("entry 4"));
     assert!(refused(append(4, vec![entry(5, 1, Vec::new())])).contains("of term 1"));
     assert!(refused(append(4, vec![entry(5, 10, Vec::new())])).contains("of term 10"), "beyond its leader's");
-    assert!(refused(append(u64::MAX, vec![entry(0, 2, Vec::new())])).contains("entry 0"));
+    assert!(refused(append(u64::MAX, vec![entry(0, 2, Vec::new())])).contains("no log ever reaches"));
     let mut heartbeat = of(MessageType::MsgHeartbeat);
     heartbeat.set_entries(vec![entry(5, 2, Vec::new())].into());
     assert!(refused(heartbeat).contains("1 entries"));
@@ -154,16 +157,66 @@ fn what_a_member_may_not_send_is_refused() {
     assert_eq!(through(stranger), Err(PayloadError::Stranger { from: 3, to: 2 }));
     let misled = Message { to: 3, ..of(MessageType::MsgHeartbeat) };
     assert_eq!(through(misled), Err(PayloadError::Stranger { from: 1, to: 3 }));
-    let passed_on = Message { from: 3, ..of(MessageType::MsgTransferLeader) };
-    assert_eq!(through(passed_on.clone()), Ok(passed_on), "who is to lead, said by another");
 }
 
 #[test]
-fn a_snapshot_travels_only_as_one() {
+fn what_raft_would_panic_over_closes_the_connection() {
+    use MessageType::*;
+    let refused = |message: Message| through(message).unwrap_err().to_string();
+    for contexts in [0, 2] {
+        assert!(refused(round(MsgReadIndex, 0, contexts)).contains("in place of one"), "{contexts}");
+        assert!(refused(round(MsgReadIndexResp, 9, contexts)).contains("in place of one"), "{contexts}");
+    }
+    assert!(refused(round(MsgReadIndex, 9, 1)).contains("of term 9"), "a follower would pass it on");
+    for kind in [MsgAppend, MsgHeartbeat, MsgRequestVote, MsgRequestPreVote, MsgTimeoutNow] {
+        assert!(refused(Message { term: 0, ..of(kind) }).contains("of term 0"), "{kind:?}: raft's own");
+    }
+    let first = Message { log_term: 0, ..append(0, vec![entry(1, 0, Vec::new())]) };
+    assert!(refused(first).contains("entry 1 of term 0"));
+    for message in [
+        Message { term: u64::MAX, ..of(MsgHeartbeat) },
+        Message { index: NUMBER_MAX + 1, ..of(MsgAppendResponse) },
+        Message { reject_hint: u64::MAX, reject: true, ..of(MsgAppendResponse) },
+    ] {
+        assert!(refused(message).contains("no log ever reaches"));
+    }
+    assert!(refused(Message { priority: -1, ..of(MsgRequestPreVote) }).contains("priority"));
+    assert!(refused(Message { request_snapshot: 5, ..of(MsgAppendResponse) }).contains("wish"));
+    let long = Message { context: vec![7; 65].into(), ..of(MsgHeartbeatResponse) };
+    assert!(refused(long).contains("context of 65 bytes"));
+    assert!(refused(of(MsgTransferLeader)).contains("do not send each other"));
+}
+
+#[test]
+fn a_snapshot_of_a_configuration_that_raft_can_not_enter_is_refused() {
+    let taken = |change: fn(&mut ConfState)| {
+        let mut message = snapshot();
+        change(message.mut_snapshot().mut_metadata().mut_conf_state());
+        payload::read_snapshot(&framed(&Payload::Message(message)), ENDS)
+    };
+    let refused = Err(PayloadError::Mirror(MirrorError::Configuration));
+    assert!(taken(|_| {}).is_ok());
+    assert_eq!(taken(|conf| conf.voters.clear()), refused, "nobody votes");
+    assert_eq!(taken(|conf| conf.voters.push(2)), refused, "named twice");
+    assert_eq!(taken(|conf| conf.learners.push(0)), refused, "nobody's id");
+    assert_eq!(taken(|conf| conf.learners.push(2)), refused, "voter and learner");
+    assert_eq!(taken(|conf| conf.learners.push(4)), refused, "learner before it has left");
+    assert_eq!(taken(|conf| conf.learners_next.push(6)), refused, "leaves, and never voted");
+    assert_eq!(taken(|conf| conf.learners_next.push(1)), refused, "leaves, and votes");
+    assert_eq!(taken(|conf| (conf.voters_outgoing, conf.learners_next) = Default::default()), refused);
+    let later = |message: &mut Message| message.mut_snapshot().mut_metadata().term = 10;
+    let mut message = snapshot();
+    later(&mut message);
+    let later = payload::read_snapshot(&framed(&Payload::Message(message)), ENDS);
+    assert_eq!(later, Err(PayloadError::Mirror(MirrorError::Snapshot)));
+}
+
+/// A snapshot's message, in the middle of a change of the members.
+fn snapshot() -> Message {
     let conf_state = ConfState {
         voters: vec![1, 2],
         learners: vec![3],
-        voters_outgoing: vec![1, 4],
+        voters_outgoing: vec![1, 4, 5],
         learners_next: vec![5],
         auto_leave: true,
         ..ConfState::default()
@@ -174,7 +227,12 @@ fn a_snapshot_travels_only_as_one() {
     snapshot.set_metadata(metadata);
     let mut message = of(MessageType::MsgSnapshot);
     message.set_snapshot(snapshot);
+    message
+}
 
+#[test]
+fn a_snapshot_travels_only_as_one() {
+    let mut message = snapshot();
     let frame = framed(&Payload::Message(message.clone()));
     assert_eq!(payload::read_snapshot(&frame, ENDS), Ok(message.clone()));
     let misplaced = payload::read(&frame, ENDS).unwrap_err();
