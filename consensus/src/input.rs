@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     changes,
-    message::{Incoming, IncomingPayload, MemberChange},
+    message::{Incoming, MemberChange},
     proposals, reads,
 };
 
@@ -50,13 +50,7 @@ impl Input {
     fn bytes(&self) -> usize {
         match self {
             Input::Propose { command, .. } => command.len(),
-            Input::Step(Incoming { payload, .. }) => match payload {
-                IncomingPayload::Message(message) => {
-                    message.entries.iter().map(|entry| entry.data.len() + entry.context.len()).sum()
-                }
-                IncomingPayload::Propose { command, .. } => command.len(),
-                _ => 0,
-            },
+            Input::Step(Incoming { payload, .. }) => payload.bytes(),
             _ => 0,
         }
     }
@@ -127,10 +121,11 @@ impl InputReceiver {
 
 #[cfg(test)]
 mod tests {
+    use raft::eraftpb::{Entry, Message};
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::COMMAND_BYTES_MAX;
+    use crate::{COMMAND_BYTES_MAX, message::IncomingPayload};
 
     fn propose(bytes: usize) -> Input {
         Input::Propose { command: vec![0; bytes], waiter: oneshot::channel().0 }
@@ -149,6 +144,21 @@ mod tests {
         while receiver.try_recv().is_some() {}
         assert_eq!(sender.bytes.load(Ordering::Relaxed), 0);
         assert!(sender.try_send(propose(1)).is_ok());
+    }
+
+    #[test]
+    fn entries_without_a_byte_are_bounded_too() {
+        let (sender, receiver) = queue();
+        let append = || {
+            let mut message = Message::default();
+            message.set_entries(vec![Entry::default(); 10_000].into());
+            Input::Step(Incoming { from: 2, payload: IncomingPayload::Message(message) })
+        };
+        let held = (0..INPUTS_MAX).take_while(|_| sender.try_send(append()).is_ok()).count();
+        let memory = held * 10_000 * std::mem::size_of::<Entry>();
+        assert!(memory < INPUT_BYTES_MAX + INPUT_BYTES_MAX / 4, "{held} appends of 10,000 entries each");
+        while receiver.try_recv().is_some() {}
+        assert_eq!(sender.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

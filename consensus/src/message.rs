@@ -5,7 +5,7 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
-use raft::eraftpb::Message;
+use raft::eraftpb::{Entry, Message};
 
 use crate::proposals::ProposalId;
 
@@ -153,6 +153,28 @@ pub enum Refusal {
     AlreadySo,
     /// It can not be, for this reason.
     Invalid(String),
+}
+
+/// What an entry costs besides its data and its context. Most entries are small, and some have neither.
+const ENTRY_BYTES: usize = std::mem::size_of::<Entry>();
+
+/// What an entry costs whoever holds it.
+pub(crate) fn entry_bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + ENTRY_BYTES
+}
+
+impl<S> Payload<S> {
+    /// What it weighs in a queue, besides its own structure.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Payload::Message(message) => {
+                message.context.len() + message.entries.iter().map(entry_bytes).sum::<usize>()
+            }
+            Payload::Propose { command, .. } => command.len(),
+            Payload::Refused { refusal: Refusal::Invalid(reason), .. } => reason.len(),
+            _ => 0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! a limit, and whatever stands behind what was read makes the frame wrong.
 
 use bincode::{Decode, Encode};
-use raft::eraftpb::{Entry, Message, MessageType};
+use raft::eraftpb::{Message, MessageType};
 
 use super::{
     frame::{self, FRAME_BYTES_MAX, Frame, Kind},
@@ -13,16 +13,13 @@ use super::{
     queue::Class,
 };
 use crate::{
-    message::{self, Beat, IncomingPayload, MemberChange, Payload},
+    message::{self, Beat, IncomingPayload, MemberChange, Payload, entry_bytes},
     proposals::ProposalId,
 };
 
 /// Entries of one append frame, unless one entry alone is larger; a larger append is sent as several. What raft puts
 /// into one message before it merges any.
 const APPEND_BYTES_MAX: usize = 256 * 1_024;
-
-/// What an entry weighs besides its data.
-const ENTRY_BYTES: usize = 64;
 
 const BINCODE: bincode::config::Configuration<
     bincode::config::LittleEndian,
@@ -109,27 +106,12 @@ pub(crate) fn class(payload: &Payload) -> Class {
     }
 }
 
-/// What it weighs in a queue.
-pub(crate) fn bytes(payload: &Payload) -> usize {
-    match payload {
-        Payload::Message(message) => {
-            message.context.len() + message.entries.iter().map(entry_bytes).sum::<usize>()
-        }
-        Payload::Propose { command, .. } => command.len(),
-        _ => 0,
-    }
-}
-
 /// The request that is lost with this payload, if it is one that somebody waits for.
 pub(crate) fn request(payload: &Payload) -> Option<ProposalId> {
     match payload {
         Payload::Propose { id, .. } | Payload::Change { id, .. } | Payload::Transfer { id, .. } => Some(*id),
         Payload::Message(_) | Payload::Snapshot { .. } | Payload::Refused { .. } | Payload::Beat(_) => None,
     }
-}
-
-fn entry_bytes(entry: &Entry) -> usize {
-    entry.data.len() + entry.context.len() + ENTRY_BYTES
 }
 
 /// An append as pieces that each fit a frame. Raft merges what it sends to one member at one time into one message of

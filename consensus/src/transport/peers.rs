@@ -281,7 +281,7 @@ impl Peer {
 impl Outbox {
     fn push(&mut self, payload: Payload, counters: &Counters) {
         let class = payload::class(&payload);
-        let bytes = payload::bytes(&payload);
+        let bytes = payload.bytes();
         match self.queue.push(class, bytes, payload) {
             Pushed::Queued => {}
             Pushed::Displaced => counters.dropped(1),
