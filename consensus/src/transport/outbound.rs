@@ -22,9 +22,9 @@ use super::{
 };
 use crate::message;
 
-/// Bytes of payloads put into one write: many TLS records, so that more would save nothing, and few enough that what
+/// Bytes of payloads put into one write: several TLS records, so that more would save little, and few enough that what
 /// is urgent does not wait long for the write before.
-const WRITE_BYTES: usize = 256 * 1_024;
+const WRITE_BYTES: usize = 64 * 1_024;
 
 /// A peer that refuses us, or that we refuse, is asked again after this long: what was wrong is put right by hand.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);

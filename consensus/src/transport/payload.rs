@@ -17,9 +17,9 @@ use crate::{
     proposals::ProposalId,
 };
 
-/// Entries of one append frame, unless one entry alone is larger; a larger append is sent as several. What raft puts
-/// into one message before it merges any.
-const APPEND_BYTES_MAX: usize = 256 * 1_024;
+/// Entries of one append frame, unless one entry alone is larger; a larger append is sent as several. What is urgent
+/// waits for the end of a frame: half a second on a line of one megabit.
+const APPEND_BYTES_MAX: usize = 64 * 1_024;
 
 const BINCODE: bincode::config::Configuration<
     bincode::config::LittleEndian,

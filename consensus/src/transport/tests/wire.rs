@@ -303,7 +303,7 @@ fn an_append_of_any_size_is_sent_in_pieces_that_raft_could_have_sent() {
     for piece in pieces {
         assert_eq!((piece.index, piece.log_term, piece.commit), (index, log_term, 4));
         let weighs = Payload::<SnapshotBody>::Message(piece.clone()).bytes();
-        assert!(weighs <= 256 * 1_024, "{weighs}");
+        assert!(weighs <= 64 * 1_024, "{weighs}");
         let last = piece.entries.last().unwrap();
         (index, log_term) = (last.index, last.term);
         seen.extend(through(piece).unwrap().take_entries());
