@@ -42,7 +42,7 @@
 //!   Which changes a leader makes, for others or by itself, is a pure function of what it knows: `membership`. What is
 //!   in force is `Log::conf_state`; a member that is not in it any more says so and takes no part.
 //! * A snapshot is two things: raft's small message, and a body that the transport streams to a file beside everything
-//!   else. The leader always hears how that ended, or stops waiting: `snapshots`.
+//!   else. The leader always hears how that ended, however long it took: `snapshots`.
 //! * About once a second every member tells every other how far it is and the hash over its history; the odd one out
 //!   stops: `beats`, `divergence`.
 //! * The log is kept for the slowest member that lives, within two bounds: `checkpoint::cut`, `Replica::slowest_live`.

@@ -208,11 +208,9 @@ impl<M: StateMachine> Replica<M> {
         if let Some(context) = self.reads.tick() {
             self.node.read_index(context);
         }
-        let overdue = self.snapshots.tick();
-        if overdue.offer {
+        if self.snapshots.tick() {
             self.node.log_mut().withdraw_snapshot();
         }
-        overdue.members.into_iter().for_each(|member| self.snapshot_sent(member, false));
     }
 
     /// Another member said something.

@@ -1,11 +1,12 @@
 //! Snapshots: the state that is offered to followers, those it is on its way to, and the ones that were received. Pure
 //! but for removing received files; ticks are counted.
 //!
-//! A leader sends nothing else to a member it sent a snapshot, until it hears how that ended. It always hears: from the
-//! transport, or after a while from here.
+//! A leader sends nothing else to a member it sent a snapshot, until it hears how that ended. It always hears, from the
+//! transport, which knows a transfer that stands still from one that is slow; here a slow one has all the time it needs,
+//! for a transfer that is given up begins anew, and would never end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -16,10 +17,6 @@ use crate::message::SnapshotBody;
 /// for as long as a snapshot exists, is not kept from purging for ever.
 const OFFER_TICKS: u32 = 300;
 
-/// Ticks after which a snapshot that nobody reported on counts as lost. Longer than any transfer that is making
-/// progress; the transport reports the others itself.
-const SENDING_TICKS: u32 = 6_000;
-
 /// The snapshots of one member.
 ///
 /// * At most one state is offered.
@@ -27,7 +24,7 @@ const SENDING_TICKS: u32 = 6_000;
 #[derive(Default)]
 pub(crate) struct Snapshots {
     offer: Option<Offer>,
-    sending: BTreeMap<u64, u32>,
+    sending: BTreeSet<u64>,
     received: BTreeMap<(u64, u64), PathBuf>,
 }
 
@@ -35,15 +32,6 @@ struct Offer {
     index: u64,
     body: SnapshotBody,
     ticks: u32,
-}
-
-/// What a tick found.
-#[derive(Default)]
-pub(crate) struct Overdue {
-    /// The offer is too old to be sent again.
-    pub(crate) offer: bool,
-    /// These members' snapshots count as lost.
-    pub(crate) members: Vec<u64>,
 }
 
 impl Snapshots {
@@ -55,32 +43,28 @@ impl Snapshots {
     /// The state of this index goes to a member, if it is still offered.
     pub(crate) fn send(&mut self, to: u64, index: u64) -> Option<SnapshotBody> {
         let offer = self.offer.as_ref().filter(|offer| offer.index == index)?;
-        self.sending.insert(to, 0);
+        self.sending.insert(to);
         Some(offer.body.clone())
     }
 
     /// A member's snapshot arrived or was lost; whether it was on its way at all.
     pub(crate) fn reported(&mut self, member: u64) -> bool {
-        self.sending.remove(&member).is_some()
+        self.sending.remove(&member)
     }
 
     pub(crate) fn is_sending(&self, member: u64) -> bool {
-        self.sending.contains_key(&member)
+        self.sending.contains(&member)
     }
 
-    pub(crate) fn tick(&mut self) -> Overdue {
-        let mut overdue = Overdue::default();
-        if let Some(offer) = &mut self.offer {
-            offer.ticks += 1;
-            overdue.offer = offer.ticks > OFFER_TICKS;
-        }
-        if overdue.offer {
+    /// Whether the offer has become too old to be sent again.
+    pub(crate) fn tick(&mut self) -> bool {
+        let Some(offer) = &mut self.offer else { return false };
+        offer.ticks += 1;
+        let withdrawn = offer.ticks > OFFER_TICKS;
+        if withdrawn {
             self.offer = None;
         }
-        self.sending.values_mut().for_each(|ticks| *ticks += 1);
-        let late = self.sending.iter().filter(|(_, ticks)| **ticks > SENDING_TICKS);
-        overdue.members = late.map(|(id, _)| *id).collect();
-        overdue
+        withdrawn
     }
 
     /// A leader's snapshot was received as a file.
@@ -137,14 +121,15 @@ mod tests {
         assert!(!snapshots.is_sending(2));
         assert!(snapshots.send(2, 7).is_some());
 
-        assert!((0..OFFER_TICKS).all(|_| !snapshots.tick().offer));
-        assert!(snapshots.tick().offer);
+        assert!((0..OFFER_TICKS).all(|_| !snapshots.tick()));
+        assert!(snapshots.tick());
         assert!(snapshots.send(3, 7).is_none());
         assert_eq!(Arc::strong_count(&held), 1, "the store is held no longer");
     }
 
     #[test]
-    fn a_snapshot_nobody_reports_on_counts_as_lost_once() {
+    fn a_snapshot_is_on_its_way_until_its_end_is_reported_however_long_that_takes() {
+        const DAY_TICKS: u32 = 24 * 3_600 * 10;
         let mut snapshots = Snapshots::default();
         snapshots.offer(7, body());
         snapshots.send(2, 7);
@@ -152,10 +137,10 @@ mod tests {
         assert!(snapshots.reported(3));
         assert!(!snapshots.reported(3), "it was over already");
 
-        assert!((0..SENDING_TICKS).all(|_| snapshots.tick().members.is_empty()));
-        assert_eq!(snapshots.tick().members, [2]);
+        (0..DAY_TICKS).for_each(|_| _ = snapshots.tick());
+        assert!(snapshots.is_sending(2), "a slow link is not a broken one");
         assert!(snapshots.reported(2));
-        assert!(snapshots.tick().members.is_empty());
+        assert!(!snapshots.is_sending(2));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The body is written by a thread into a few chunks, which go out as the peer takes them: a state of any size costs
 //! the same memory, and a slow peer slows nobody but itself. It ends when the peer has verified the whole of it and
 //! handed it to its raft, or else it has failed and the next one starts from the beginning. Either way raft is told,
-//! by the job itself when it is dropped.
+//! by the job itself when it is dropped. It always ends: every wait here has a bound, on the state, on the peer's word
+//! and on each chunk, but none on the whole, for a large state over a slow link takes as long as it takes.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -14,7 +15,7 @@ use tokio::{
 
 use super::{
     backoff::Backoff,
-    chunks::{CHUNKS_MAX, ChunkWriter, Total},
+    chunks::{CHUNK_BYTES_MAX, CHUNKS_MAX, ChunkWriter, Total},
     dial::{Dialled, dial},
     frame::{self, Kind},
     hello::{HELLO_BYTES_MAX, Purpose, Refusal},
@@ -27,6 +28,10 @@ use crate::message::{Payload, SnapshotBody};
 
 /// A body that yields nothing for so long never will.
 const BODY_MAX: Duration = Duration::from_secs(60);
+
+/// A peer that takes longer over one chunk, at a modem's rate, is as good as gone; the store keeps history for it as long
+/// as it is sent one.
+const CHUNK_MAX: Duration = Duration::from_secs(300);
 
 /// After the last chunk the peer syncs the file and reads it to its last byte; it says meanwhile that it is alive.
 const VERIFY_MAX: Duration = Duration::from_secs(600);
@@ -48,6 +53,8 @@ enum SendError {
     Refused(Refusal),
     #[error("the state could not be read: {0}")]
     Body(String),
+    #[error("the member did not take {CHUNK_BYTES_MAX} bytes of it within {CHUNK_MAX:?}")]
+    Slow,
     #[error("the member did not verify it within {VERIFY_MAX:?}")]
     Unverified,
 }
@@ -184,7 +191,8 @@ async fn stream(
         let Some(chunk) = chunk else { break };
         total.add(&chunk);
         frame::write_body(writer.out(), Kind::Chunk, &chunk);
-        peer.counters.sent(0, writer.flush().await?);
+        let flushed = timeout(CHUNK_MAX, writer.flush()).await.map_err(|_| SendError::Slow)?;
+        peer.counters.sent(0, flushed?);
     }
     // A body that panicked says nothing; without its word the state is not complete.
     let told = told.await.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
