@@ -38,7 +38,7 @@ pub(crate) struct Standing {
     pub(crate) healthy: bool,
     /// Its log is nearly as long as what is committed.
     pub(crate) caught_up: bool,
-    /// Ticks for which it is known to be silent.
+    /// Ticks for which it is known to have been silent towards this leader, as such.
     pub(crate) silent_ticks: u32,
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn autopilot(view: &View, settings: Autopilot) -> Option<MemberChange
         if silent.peek().is_some() {
             // A voter more would raise the quorum and replace nobody, so the learner is kept for the one that is lost.
             let lost = silent.find(|id| view.standings[id].silent_ticks >= patience)?;
-            return may_replace(view, lost, ready).then_some(MemberChange::Replace { lost, by: ready });
+            return may_replace(view, ready).then_some(MemberChange::Replace { lost, by: ready });
         }
     }
     let mut voters = view.voters.clone();
@@ -216,12 +216,17 @@ pub(crate) fn autopilot(view: &View, settings: Autopilot) -> Option<MemberChange
         .then_some(MemberChange::Promote(ready))
 }
 
-/// Not below three voters, and only if one more may fail right after it.
-fn may_replace(view: &View, lost: u64, by: u64) -> bool {
-    let mut voters = view.voters.clone();
-    voters.remove(&lost);
-    voters.insert(by);
-    voters.len() >= VOTERS_MIN && view.healthy(&voters) > quorum(voters.len())
+/// Never below three voters, and never while fewer than a quorum plus one are healthy.
+///
+/// Of three voters one of which is lost only two can be healthy, so what is counted are members: the voters that answer,
+/// and the learner that takes the lost one's place, which answers and has caught up. It does not vote yet, so the voters
+/// that answer must be a quorum without it. With the learner they are then a quorum and one: the second condition follows
+/// from the first, and says what it is for: one more may fail right after the change, and the cluster still writes. What
+/// both keep from happening is that a leader which has lost its quorum, and was not told yet, changes its members.
+fn may_replace(view: &View, by: u64) -> bool {
+    let (answering, quorum) = (view.healthy(&view.voters), quorum(view.voters.len()));
+    let healthy = answering + usize::from(view.is_ready(by));
+    view.voters.len() >= VOTERS_MIN && answering >= quorum && healthy > quorum
 }
 
 fn quorum(voters: usize) -> usize {
@@ -394,12 +399,42 @@ mod tests {
 
     #[test]
     fn nothing_is_replaced_below_three_voters_or_without_one_to_spare() {
-        let two = view(&[1, 2], &[3], &[(2, silent(500))]);
-        assert_eq!(autopilot(&two, AUTOPILOT), None);
-        // Five voters, three of them lost: after a replacement three would be healthy, and it takes three to write.
-        let five = view(&[1, 2, 3, 4, 5], &[6], &[(3, silent(500)), (4, silent(500)), (5, silent(500))]);
-        assert_eq!(autopilot(&five, AUTOPILOT), None);
-        let five = view(&[1, 2, 3, 4, 5], &[6], &[(4, silent(500)), (5, silent(500))]);
-        assert_eq!(autopilot(&five, AUTOPILOT), Some(MemberChange::Replace { lost: 4, by: 6 }));
+        let replaced = |voters: &[u64], learners: &[u64], lost: &[u64]| {
+            let lost: Vec<_> = lost.iter().map(|id| (*id, silent(500))).collect();
+            autopilot(&view(voters, learners, &lost), AUTOPILOT)
+        };
+        assert_eq!(replaced(&[1, 2], &[3], &[2]), None);
+        // Three voters: two that answer are a quorum, and three healthy members with the learner.
+        let third = MemberChange::Replace { lost: 3, by: 4 };
+        assert_eq!(replaced(&[1, 2, 3], &[4], &[3]), Some(third));
+        assert_eq!(replaced(&[1, 2, 3], &[4], &[2, 3]), None, "one answers, and it takes two to write");
+        assert_eq!(replaced(&[1, 2, 3], &[4, 5, 6], &[2, 3]), None, "learners do not vote, however many");
+        // Five: it takes three.
+        let fourth = MemberChange::Replace { lost: 4, by: 6 };
+        assert_eq!(replaced(&[1, 2, 3, 4, 5], &[6], &[4]), Some(fourth));
+        assert_eq!(replaced(&[1, 2, 3, 4, 5], &[6], &[4, 5]), Some(fourth));
+        assert_eq!(replaced(&[1, 2, 3, 4, 5], &[6], &[3, 4, 5]), None);
+        assert_eq!(replaced(&[1, 2, 3, 4, 5], &[6, 7], &[3, 4, 5]), None);
+        // Four: it takes three as well, and none is to spare.
+        let third = MemberChange::Replace { lost: 3, by: 6 };
+        assert_eq!(replaced(&[1, 2, 3, 4], &[6], &[3]), Some(third));
+        assert_eq!(replaced(&[1, 2, 3, 4], &[6], &[3, 4]), None);
+        // The learner must be one that answers and has caught up.
+        let behind = view(&[1, 2, 3], &[4], &[(3, silent(500)), (4, BEHIND)]);
+        assert_eq!(autopilot(&behind, AUTOPILOT), None);
+    }
+
+    #[test]
+    fn a_replacement_leaves_a_cluster_that_one_more_loss_does_not_stop() {
+        for voters in 3..=5_u64 {
+            for lost in 1..voters {
+                let ids: Vec<u64> = (1..=voters).collect();
+                let gone: Vec<_> = (voters - lost + 1..=voters).map(|id| (id, silent(500))).collect();
+                let view = view(&ids, &[9], &gone);
+                let replaced = autopilot(&view, AUTOPILOT).is_some();
+                let after = voters - lost + 1;
+                assert_eq!(replaced, after > voters / 2 + 1, "{lost} of {voters}");
+            }
+        }
     }
 }
