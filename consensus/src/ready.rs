@@ -167,6 +167,7 @@ impl<M: StateMachine> Replica<M> {
     fn note_leadership(&mut self) {
         let reign = self.node.reign();
         if self.reign != reign {
+            self.reign_ticks = 0;
             self.proposals.leadership_moved(reign);
             if let Some(context) = reign.and_then(|_| self.reads.leader_changed()) {
                 self.node.read_index(context);

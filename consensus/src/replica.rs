@@ -38,6 +38,8 @@ pub(crate) struct Replica<M> {
     pub(crate) send: Sender,
     /// Who led when this member was last drained.
     pub(crate) reign: Option<Reign>,
+    /// Ticks since that changed.
+    pub(crate) reign_ticks: u32,
     pub(crate) peers: Peers,
     pub(crate) changes: Changes,
     pub(crate) divergence: Divergence,
@@ -87,6 +89,7 @@ impl<M: StateMachine> Replica<M> {
         let node = Node::start(config, log, applied, incarnation)?;
         let mut replica = Replica {
             reign: node.reign(),
+            reign_ticks: 0,
             node,
             machine,
             proposals: Proposals::new(config.node_id, incarnation),
@@ -201,6 +204,7 @@ impl<M: StateMachine> Replica<M> {
     /// One tick of raft's clock.
     pub(crate) fn tick(&mut self) {
         self.node.tick();
+        self.reign_ticks = self.reign_ticks.saturating_add(1);
         self.peers.tick();
         self.proposals.tick();
         self.changes.tick();

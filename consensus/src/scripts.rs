@@ -46,7 +46,7 @@ macro_rules! scripts {
 scripts! {
     demote diverged diverged_leader diverged_pair forward forward_leader_change forward_refused join joint leader_loss
     leader_loss_committed lone_replay lost_entries membership reads refusals remove remove_leader removed_returns replace
-    single slow_follower snapshot snapshot_election snapshot_retried snapshot_twice transfer
+    replace_new_leader single slow_follower snapshot snapshot_election snapshot_retried snapshot_twice transfer
 }
 
 fn folder() -> PathBuf {
@@ -78,6 +78,8 @@ struct World {
     wire: Arc<Mutex<Vec<(u64, Outgoing)>>>,
     files: u64,
     isolated: BTreeSet<u64>,
+    /// Pairs that do not hear each other, the smaller id first.
+    cut: BTreeSet<(u64, u64)>,
     lives: u64,
     proposals: BTreeMap<String, oneshot::Receiver<Result<Vec<u8>, ProposeError>>>,
     reads: BTreeMap<String, oneshot::Receiver<Result<u64, ReadError>>>,
@@ -97,6 +99,7 @@ impl World {
             wire: Arc::default(),
             files: 0,
             isolated: BTreeSet::new(),
+            cut: BTreeSet::new(),
             lives: 0,
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -217,7 +220,13 @@ impl World {
                 self.isolated.insert(number(id));
                 String::new()
             }
+            ["cut", one, other] => {
+                let (one, other) = (number(one), number(other));
+                self.cut.insert((one.min(other), one.max(other)));
+                String::new()
+            }
             ["heal"] => {
+                self.cut.clear();
                 self.isolated.clear();
                 String::new()
             }
@@ -341,7 +350,8 @@ impl World {
     }
 
     fn step(&mut self, from: u64, sent: Outgoing) {
-        if self.isolated.contains(&from) || self.isolated.contains(&sent.to) {
+        let link = (from.min(sent.to), from.max(sent.to));
+        if self.isolated.contains(&from) || self.isolated.contains(&sent.to) || self.cut.contains(&link) {
             return;
         }
         let snapshot = matches!(sent.payload, Payload::Snapshot { .. });

@@ -184,7 +184,8 @@ impl<M: StateMachine> Replica<M> {
         Standing {
             healthy: peer.heard_ticks() <= self.election_ticks && !diverged,
             caught_up: replicating.is_some_and(|matched| matched + CAUGHT_UP_ENTRIES >= self.node.commit()),
-            silent_ticks: peer.silent_ticks(),
+            // Followers need not hear each other, so what one was missing before it led is nobody's fault.
+            silent_ticks: peer.silent_ticks().min(self.reign_ticks),
         }
     }
 }
