@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     Requests = 6,
     SnapshotHead = 7,
     SnapshotRow = 8,
+    Spent = 9,
 }
 
 /// Why bytes are not what they should be.
@@ -115,6 +116,7 @@ mod tests {
         record::Record,
         requests::Requests,
         revision::Revision,
+        spent::Spent,
         state::State,
     };
 
@@ -157,7 +159,7 @@ mod tests {
         }
     }
 
-    fn outcomes() -> [Outcome; 3] {
+    fn outcomes() -> [Outcome; 4] {
         let replies = vec![
             Reply::Put { record: record(), changed: true },
             Reply::Delete { before: None },
@@ -167,6 +169,7 @@ mod tests {
             Outcome::Succeeded { revision: Revision(5), replies: replies.clone() },
             Outcome::Failed { revision: Revision(5), replies },
             Outcome::Refused { reason: "no".to_owned() },
+            Outcome::Forgotten,
         ]
     }
 
@@ -184,7 +187,7 @@ mod tests {
     /// new `FORMAT` makes every store there is unreadable.
     fn samples() -> Vec<(&'static str, Vec<u8>)> {
         let [put, delete] = entries();
-        let [succeeded, failed, refused] = outcomes();
+        let [succeeded, failed, refused, forgotten] = outcomes();
         let head = Head { author: author(), index: 6, entries: 2 };
         let compact = Command::Compact { before: Revision(9) };
         let state =
@@ -194,6 +197,10 @@ mod tests {
         let mut requests = Requests::default();
         requests.remember(4, &command(), &succeeded);
         let pack = requests.finish_batch().remove(0);
+        let mut spent = Spent::default();
+        spent.add(RequestId(0xeeee_u128.to_be_bytes()));
+        spent.add(RequestId(0x0102_u128.to_be_bytes()));
+        let spent = spent.write(4, 2).remove(0);
         vec![
             ("command-txn", command().encode()),
             ("command-compact", compact.encode()),
@@ -201,12 +208,14 @@ mod tests {
             ("outcome-succeeded", succeeded.encode()),
             ("outcome-failed", failed.encode()),
             ("outcome-refused", refused.encode()),
+            ("outcome-forgotten", forgotten.encode()),
             ("head", encode(Kind::RevisionHead, &head)),
             ("entry-put", encode(Kind::Entry, &put)),
             ("entry-delete", encode(Kind::Entry, &delete)),
             ("state", encode(Kind::State, &state)),
             ("snapshot-head", encode(Kind::SnapshotHead, &snapshot)),
             ("requests-row", [pack.key, pack.value.unwrap_or_default()].concat()),
+            ("spent-row", [spent.key, spent.value.unwrap_or_default()].concat()),
             ("state-row", state.rows().remove(0).value.unwrap_or_default()),
             (
                 "revision-row",

@@ -116,6 +116,7 @@ mod retention;
 mod revision;
 mod slices;
 mod snapshot;
+mod spent;
 mod state;
 mod store;
 mod watch;

@@ -9,6 +9,8 @@ use crate::{
 };
 
 /// What became of a command.
+///
+/// Members tell each other by the place here: new ones go to the end, and none ever leaves.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Outcome {
     /// Every compare held and `then` was done.
@@ -30,6 +32,8 @@ pub enum Outcome {
         /// Which rule.
         reason: String,
     },
+    /// Nothing was done now: a request of this id had its answer long ago, and what that was is no longer kept.
+    Forgotten,
 }
 
 /// What one operation answers.

@@ -1,9 +1,10 @@
 //! Requests: the last requests carried out and what they were answered, so that a retry is answered and not done
 //! again. Pure but for reading an answer back.
 //!
-//! The window is part of the replicated state: every member forgets the same request at the same log entry. Answers
-//! stand in `sm` in packs; the bytes of a put are left out, the retry brings them along. The newest pack grows with a
-//! few small batches, so that its row, rewritten by each, reaches sled once for them all (see [`crate::pending`]).
+//! The window is part of the replicated state: every member forgets the same answer at the same log entry, and much later
+//! that there was a request ([`crate::spent`]). Answers stand in `sm` in packs; the bytes of a put are left out, the retry
+//! brings them along. The newest pack grows with a few small batches, so that its row, rewritten by each, reaches sled once
+//! for them all (see [`crate::pending`]).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,16 +12,17 @@ use bincode::{Decode, Encode};
 
 use crate::{
     chunk,
-    codec::{self, Kind},
+    codec::{self, CodecError, Kind},
     command::{Command, Op, RequestId},
     db::{Db, Row, Tree},
     error::Fatal,
     history::read_blob,
     outcome::{Outcome, Reply},
+    spent::{Spent, SpentPack},
 };
 
-/// So many requests are remembered: at full speed a tenth of a second, in ordinary life hours. A client that retries
-/// does so within its time limit, and no client is told to retry once that has passed.
+/// So many answers are remembered: seconds at full speed, in ordinary life hours. Nearly every retry comes so soon. One
+/// that comes later is told that it had its answer.
 pub(crate) const REQUESTS_MAX: usize = 8_192;
 /// The bytes their answers may take.
 pub(crate) const REQUESTS_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -45,7 +47,7 @@ pub(crate) struct Remembered {
 
 /// The window.
 ///
-/// * `order` holds each remembered request once, oldest first, and `known` the same ones by id.
+/// * `order` holds each request with an answer once, oldest first, and `known` the same ones by id.
 /// * Every pack in `packs` holds at least one remembered request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
@@ -53,6 +55,8 @@ pub(crate) struct Requests {
     order: VecDeque<(u64, RequestId, usize)>,
     bytes: usize,
     packs: BTreeMap<u64, Pack>,
+    /// Those whose answer is forgotten.
+    spent: Spent,
     /// The newest pack, which still grows, and whatever this batch adds. Packs can be read back once their batch is
     /// written; until then a retry in the same batch, as when a member that was away catches up, is answered from here.
     fresh: Vec<Remembered>,
@@ -68,13 +72,16 @@ pub(crate) struct Requests {
 struct Pack {
     last: u64,
     parts: u16,
+    requests: usize,
 }
 
 impl Requests {
     /// The first answer to a command, if it was carried out before.
-    pub(crate) fn answer(&self, db: &Db, command: &Command) -> Result<Option<Outcome>, Fatal> {
+    pub(crate) fn answer(&mut self, db: &Db, command: &Command) -> Result<Option<Outcome>, Fatal> {
         let Some(request) = request_of(command) else { return Ok(None) };
-        let Some(&index) = self.known.get(&request) else { return Ok(None) };
+        let Some(&index) = self.known.get(&request) else {
+            return Ok(self.spent.contains(request).then_some(Outcome::Forgotten));
+        };
         let remembered = match self.fresh.iter().find(|fresh| fresh.index == index) {
             Some(fresh) => fresh.clone(),
             None => self.read(db, index)?,
@@ -124,7 +131,7 @@ impl Requests {
         let (first, last) = (first.index, last.index);
         let blob = codec::encode(Kind::Requests, &growing);
         let rows = chunk::split(&pack_prefix(first), &blob);
-        self.packs.insert(first, Pack { last, parts: rows.len() as u16 });
+        self.packs.insert(first, Pack { last, parts: rows.len() as u16, requests: growing.len() });
         self.packed = self.fresh.len();
         rows.into_iter().map(|(key, value)| Row { tree: Tree::Sm, key, value: Some(value) }).collect()
     }
@@ -137,9 +144,17 @@ impl Requests {
 
     /// Takes in one pack at start-up. Packs come in order; what the window has outgrown is dropped as it was then.
     pub(crate) fn load(&mut self, blob: &[u8]) -> Result<(), String> {
+        match codec::decode::<SpentPack>(Kind::Spent, blob) {
+            Ok(spent) => return self.spent.load(spent, blob.len()),
+            Err(CodecError::Kind { .. }) => {}
+            Err(error) => return Err(error.to_string()),
+        }
         let pack: Vec<Remembered> = codec::decode(Kind::Requests, blob).map_err(|error| error.to_string())?;
         let (Some(first), Some(last)) = (pack.first(), pack.last()) else { return Err("empty pack".into()) };
-        self.packs.insert(first.index, Pack { last: last.index, parts: chunk::parts(blob.len()) });
+        self.packs.insert(
+            first.index,
+            Pack { last: last.index, parts: chunk::parts(blob.len()), requests: pack.len() },
+        );
         for remembered in &pack {
             let bytes = codec::encode(Kind::Requests, remembered).len();
             self.admit(remembered.index, remembered.request, bytes);
@@ -157,6 +172,7 @@ impl Requests {
 
     /// Forgets the oldest until the window is within its bounds; answers the rows of packs nobody needs any more.
     fn forget(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
         while self.order.len() > REQUESTS_MAX || self.bytes > REQUESTS_BYTES_MAX {
             let Some((index, request, bytes)) = self.order.pop_front() else { break };
             // An id may be used again once it is forgotten; then the later use is the one to remember.
@@ -164,13 +180,14 @@ impl Requests {
                 self.known.remove(&request);
             }
             self.bytes -= bytes;
+            rows.extend(self.spent.add(request));
         }
         let oldest = self.order.front().map_or(u64::MAX, |(index, ..)| *index);
-        let mut rows = Vec::new();
         while let Some(pack) = self.packs.first_entry().filter(|pack| pack.get().last < oldest) {
             let (first, pack) = pack.remove_entry();
             let keys = (0..pack.parts).map(|part| chunk::part_key(&pack_prefix(first), part));
             rows.extend(keys.map(|key| Row { tree: Tree::Sm, key, value: None }));
+            rows.extend(self.spent.write(first, pack.requests));
         }
         rows
     }
@@ -200,7 +217,7 @@ impl Remembered {
             match &mut self.outcome {
                 Outcome::Succeeded { replies, .. } => fill_put_values(replies, then),
                 Outcome::Failed { replies, .. } => fill_put_values(replies, otherwise),
-                Outcome::Refused { .. } => {}
+                Outcome::Refused { .. } | Outcome::Forgotten => {}
             }
         }
         self.outcome
@@ -262,7 +279,7 @@ fn pack_prefix(first: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{command::Author, revision::Revision};
+    use crate::{command::Author, revision::Revision, spent::SPENT_MAX};
 
     fn command(id: u128) -> Command {
         let author = Author { request: Some(RequestId(id.to_be_bytes())), ..Author::default() };
@@ -275,6 +292,71 @@ mod tests {
         let mut rows = requests.remember(index, &command(index.into()), &outcome);
         rows.extend(requests.finish_batch());
         rows.into_iter().map(|row| row.key).collect()
+    }
+
+    /// What is known after requests 1 to `last`, in batches of `size`, and the rows that then stand.
+    fn window(last: u64, size: u64) -> (Requests, BTreeMap<Vec<u8>, Vec<u8>>) {
+        let (mut requests, mut standing) = (Requests::default(), BTreeMap::new());
+        for index in 1..=last {
+            let outcome = Outcome::Succeeded { revision: Revision(index), replies: vec![] };
+            let mut rows = requests.remember(index, &command(index.into()), &outcome);
+            if index % size == 0 || index == last {
+                rows.extend(requests.finish_batch());
+            }
+            for row in rows {
+                match row.value {
+                    Some(value) => standing.insert(row.key, value),
+                    None => standing.remove(&row.key),
+                };
+            }
+        }
+        (requests, standing)
+    }
+
+    /// The same as a start finds it.
+    fn loaded(standing: &BTreeMap<Vec<u8>, Vec<u8>>) -> Requests {
+        let (mut requests, mut blobs) = (Requests::default(), crate::load::Blobs::default());
+        for (key, value) in standing {
+            if let Some((_, blob)) = blobs.push(key, value).unwrap() {
+                requests.load(&blob).unwrap();
+            }
+        }
+        requests
+    }
+
+    fn is_spent(requests: &mut Requests, id: u64) -> bool {
+        requests.spent.contains(RequestId(u128::from(id).to_be_bytes()))
+    }
+
+    #[test]
+    fn every_member_knows_the_same_requests_however_its_batches_were_and_after_a_start() {
+        let last = (REQUESTS_MAX + SPENT_MAX + 5_000) as u64;
+        for size in [700, last] {
+            let (mut lived, standing) = window(last, size);
+            let mut started = loaded(&standing);
+            for requests in [&mut lived, &mut started] {
+                assert_eq!(requests.known.len(), REQUESTS_MAX);
+                assert!(!is_spent(requests, 5_000) && is_spent(requests, 5_001), "batches of {size}");
+                assert!(is_spent(requests, 5_000 + SPENT_MAX as u64), "batches of {size}");
+                assert!(!is_spent(requests, 5_001 + SPENT_MAX as u64), "that one has its answer");
+            }
+            assert_eq!(started.order, lived.order, "batches of {size}");
+            let bytes: usize = standing.iter().map(|(key, value)| key.len() + value.len()).sum();
+            assert!(bytes < 3 * 1024 * 1024, "{bytes} bytes in {} rows", standing.len());
+        }
+    }
+
+    #[test]
+    fn a_window_of_a_version_without_spent_requests_is_read() {
+        let (_, mut standing) = window(9_000, 100);
+        let spent = [PACK_KEY, &[0; 8]].concat();
+        standing.retain(|key, _| !key.starts_with(&spent));
+        let mut requests = loaded(&standing);
+        assert_eq!(requests.known.len(), REQUESTS_MAX);
+        assert!(!is_spent(&mut requests, 1), "that version did not write it down");
+        let (index, outcome) = (9_001, Outcome::Forgotten);
+        requests.remember(index, &command(index.into()), &outcome);
+        assert!(is_spent(&mut requests, 9_001 - REQUESTS_MAX as u64), "from now on it is");
     }
 
     #[test]

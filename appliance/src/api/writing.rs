@@ -9,6 +9,9 @@
 //! newer, what it deletes is gone. So nothing named is refused before the store was asked what became of it; asking
 //! also makes sure that an earlier arrival still under way can not take effect after the refusal.
 //!
+//! The store remembers far more requests than answers. Of one that had its answer so long ago that it is gone, nobody can
+//! say what became of it, and it is not done again: its client hears that, as of any write in doubt.
+//!
 //! It refuses to know resources. The registry alone uses it.
 
 use appliance_consensus::Raft;
@@ -69,6 +72,7 @@ impl<'a> Writing<'a> {
                 Outcome::Succeeded { replies, .. } => return Ok(Txn::Done(replies)),
                 Outcome::Failed { replies, .. } => return Ok(Txn::Failed(replies)),
                 Outcome::Refused { reason } => return Err(Status::bad_request(reason).into()),
+                Outcome::Forgotten => return Err(forgotten()),
             }
             if self.made >= TRANSACTIONS_MAX {
                 return Err(Status::internal("the request was repeated too often").into());
@@ -86,6 +90,7 @@ impl<'a> Writing<'a> {
                 // Then it may have tried once more.
                 Outcome::Failed { .. } => {}
                 Outcome::Refused { .. } => return Ok(None),
+                Outcome::Forgotten => return Err(forgotten()),
             }
         }
         Ok(None)
@@ -116,6 +121,15 @@ impl<'a> Writing<'a> {
             None => fresh_request(),
         }
     }
+}
+
+/// A retry that comes too late to be answered as the first arrival was.
+fn forgotten() -> Refusal {
+    Status::timeout(
+        "a request of this id was answered before, so long ago that the answer is no longer kept; nothing was done now: \
+         read back what came of it",
+    )
+    .into()
 }
 
 /// The id of a client's request: of this caller alone, whatever others call theirs.
@@ -250,6 +264,45 @@ mod tests {
         }
         let odd = named(&api, "xyz", "POST", "hostendpoints", &endpoint("c")).await;
         assert_eq!(odd.summary(), "400 BadRequest: Appliance-Request is not 32 hexadecimal digits");
+    }
+
+    /// The store keeps 8,192 answers: so many writes later all that is known of a request is that there was one.
+    #[tokio::test]
+    async fn what_arrives_after_its_answer_was_forgotten_is_not_done_again() {
+        let api = Harness::start().await;
+        let mut object = endpoint("a");
+        object["spec"]["expectedIPs"] = json!(["192.0.2.1"]);
+        api.post("hostendpoints", object).await;
+        let add = json!([{"op": "add", "path": "/spec/expectedIPs/-", "value": "192.0.2.2"}]);
+        let other = NAME.replace("00", "01");
+        assert_eq!(named(&api, NAME, "PATCH", "hostendpoints/a", &add).await.code, 200);
+        assert_eq!(named(&api, &other, "POST", "hostendpoints", &endpoint("b")).await.code, 201);
+        let before = revision(&api).await;
+        let raft = api.registry.raft();
+        for _ in 0..82 {
+            let asks = (0..100).map(|_| async {
+                let author = Author { request: Some(fresh_request()), ..Author::default() };
+                let (compare, then, otherwise) = (Vec::new(), Vec::new(), Vec::new());
+                let command = Command::Txn { author, compare, then, otherwise };
+                proposal::propose(raft, command.encode(), WhenBusy::Wait).await.expect("applied");
+            });
+            futures_util::future::join_all(asks).await;
+        }
+        for (name, method, path, body) in
+            [(NAME, "PATCH", "hostendpoints/a", &add), (&other, "POST", "hostendpoints", &endpoint("b"))]
+        {
+            let again = named(&api, name, method, path, body).await;
+            assert_eq!(
+                (again.code, &again.value()["reason"]),
+                (504, &json!("Timeout")),
+                "{}",
+                again.summary()
+            );
+            assert!(again.summary().contains("read back"), "{}", again.summary());
+        }
+        assert_eq!(revision(&api).await, before, "nothing was done again");
+        let stored = api.get("hostendpoints/a").await.value();
+        assert_eq!(stored["spec"]["expectedIPs"], json!(["192.0.2.1", "192.0.2.2"]));
     }
 
     #[test]

@@ -198,6 +198,7 @@ impl Records {
             Outcome::Succeeded { revision, replies } => Ok(Committed::Done(newest(revision, &replies))),
             Outcome::Failed { .. } => Ok(Committed::Conflict),
             Outcome::Refused { reason } => Err(RecordsError::Refused(reason)),
+            Outcome::Forgotten => Err(RecordsError::InDoubt),
         }
     }
 }

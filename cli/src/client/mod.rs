@@ -6,6 +6,7 @@
 //!
 //! * when the node said 503 or 429, or was never reached: it did nothing; the next server of the list is asked;
 //! * when its fate is unknown and there is another server: with the same id, so that it has one effect.
+//!   Members remember the ids of the last 270,000 writes, far more than are made while a request is repeated here.
 //!
 //! With one server, and for what members do to themselves (`/cluster/…`, where not every answer can be given twice), an
 //! unknown fate is reported and nothing is repeated.

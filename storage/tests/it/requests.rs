@@ -74,7 +74,7 @@ fn an_id_used_for_another_request_is_refused() {
 #[test]
 fn the_window_is_bounded_and_the_same_after_a_restart() {
     let mut fixture = Fixture::new();
-    // The window holds 8,192 requests: of 8,300, the first 108 are forgotten.
+    // The window holds 8,192 answers: of 8,300, the first 108 are forgotten. That they were given is not.
     for batch in 0..83 {
         fixture.apply_all(
             (batch * 100..batch * 100 + 100).map(|id| create(id, &format!("k{id}"), "v")).collect(),
@@ -87,14 +87,47 @@ fn the_window_is_bounded_and_the_same_after_a_restart() {
         let remembered = fixture.apply(create(150, "k150", "v"));
         assert!(matches!(remembered, Outcome::Succeeded { revision: Revision(152), .. }), "{remembered:?}");
     }
-    let forgotten = fixture.apply(create(107, "k107", "v"));
-    assert!(matches!(forgotten, Outcome::Failed { .. }), "carried out anew, it fails: {forgotten:?}");
-    // That one took its place in the window again, and pushed out the oldest.
-    let pushed_out = fixture.apply(create(108, "k108", "v"));
-    assert!(matches!(pushed_out, Outcome::Failed { .. }), "{pushed_out:?}");
-    fixture.reopen();
-    let again = fixture.apply(create(107, "k107", "v"));
-    assert_eq!(again, forgotten);
+    let revision = fixture.reader().revision();
+    for reopened in [false, true] {
+        if reopened {
+            fixture.reopen();
+        }
+        for id in [0, 107] {
+            assert_eq!(fixture.apply(create(id, &format!("k{id}"), "v")), Outcome::Forgotten);
+            assert_eq!(
+                fixture.apply(request(id, vec![], vec![], vec![])),
+                Outcome::Forgotten,
+                "asked of {id}"
+            );
+        }
+        assert!(matches!(fixture.apply(create(108, "k108", "v")), Outcome::Succeeded { .. }));
+    }
+    assert_eq!(
+        fixture.reader().revision(),
+        revision,
+        "nothing was done again, and nothing pushed out another"
+    );
+}
+
+#[test]
+fn a_request_whose_answer_is_gone_is_not_done_again_by_who_came_by_a_snapshot_either() {
+    let mut fixture = Fixture::new();
+    let add = |id| request(id, vec![], vec![put("a", id.to_string())], vec![]);
+    for batch in 0..90u128 {
+        fixture.apply_all((batch * 100..batch * 100 + 100).map(add).collect());
+    }
+    let file = fixture.path().join("copy.snapshot");
+    fixture.store().snapshot().unwrap().save(&file).unwrap();
+    let mut other = Fixture::new();
+    other.store().restore_from(&file).unwrap();
+    other.index = fixture.index;
+    for member in [&mut fixture, &mut other] {
+        for id in [0, 400, 807] {
+            assert_eq!(member.apply(add(id)), Outcome::Forgotten);
+        }
+        assert!(matches!(member.apply(add(808)), Outcome::Succeeded { .. }), "its answer is kept");
+        assert_eq!(&*member.reader().get(&Key::from("a")).unwrap().unwrap().value, b"8999");
+    }
 }
 
 #[test]

@@ -157,6 +157,7 @@ pub(crate) fn show_record(record: &Record) -> String {
 pub(crate) fn show_outcome(outcome: &Outcome) -> String {
     let (word, revision, replies) = match outcome {
         Outcome::Refused { reason } => return format!("refused: {reason}"),
+        Outcome::Forgotten => return "forgotten".to_owned(),
         Outcome::Succeeded { revision, replies } => ("succeeded", revision, replies),
         Outcome::Failed { revision, replies } => ("failed", revision, replies),
     };
