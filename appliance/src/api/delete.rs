@@ -1,5 +1,6 @@
 //! DELETE of one object. It promises that the object that goes is the one that was meant: by uid or version when the
-//! client names one, and in any case the same life that was looked at. A Node takes along what only it gave meaning to.
+//! client names one, and in any case the same life that was looked at. A Node takes along what only it gave meaning to:
+//! of endpoints those that say so when it goes, for one that moved meanwhile polices another host.
 //!
 //! A tier goes only when no policy stands in it: looked up first, and compared in the transaction that no policy was
 //! written since. With a policy's own compare of its tier, whichever comes second is refused.
@@ -44,8 +45,8 @@ pub(crate) async fn remove(
 /// What is deleted together with an object, or why it is not deleted at all.
 fn goes_along(reader: &Reader, key: &ResourceKey) -> Result<Cascade, Refusal> {
     match key.kind {
-        Kind::Tier => Ok(Cascade { guard: Some(without_policies(reader, &key.name)?), ..Cascade::default() }),
-        Kind::Node => Ok(Cascade { keys: belongings(reader, &key.name)?, ..Cascade::default() }),
+        Kind::Tier => Ok(Cascade { guard: vec![without_policies(reader, &key.name)?], ..Cascade::default() }),
+        Kind::Node => belongings(reader, &key.name),
         _ => Ok(Cascade::default()),
     }
 }
@@ -62,20 +63,23 @@ fn without_policies(reader: &Reader, tier: &str) -> Result<Compare, Refusal> {
     }
 }
 
-/// A node's endpoints, settings and report. Without the node nothing would ever read or remove them.
-fn belongings(reader: &Reader, node: &str) -> Result<Vec<Key>, Refusal> {
-    let mut keys = Vec::new();
+/// A node's endpoints, settings and report. Without the node nothing would ever read or remove them. No endpoint may have
+/// been written since they were looked at: it may have come to the node, or gone to another.
+fn belongings(reader: &Reader, node: &str) -> Result<Cascade, Refusal> {
+    let mut along = Cascade::default();
     for kind in [Kind::HostEndpoint, Kind::WorkloadEndpoint] {
-        let (_, endpoints) = reader.list(&Key::from(ResourceKey::prefix(kind, None)))?;
+        let prefix = Key::from(ResourceKey::prefix(kind, None));
+        let (than, endpoints) = reader.list(&prefix)?;
         let mine = endpoints.into_iter().filter(|endpoint| node_of(&endpoint.value).as_deref() == Some(node));
-        keys.extend(mine.map(|endpoint| endpoint.key));
+        along.keys.extend(mine.map(|endpoint| endpoint.key));
+        along.guard.push(Compare::NoneNewer { prefix, than });
     }
     let named = [
         ResourceKey::global(Kind::FelixConfiguration, format!("node.{node}")),
         ResourceKey::global(Kind::NodeReport, node),
     ];
-    keys.extend(named.iter().map(|key| Key::from(key.path())));
-    Ok(keys)
+    along.keys.extend(named.iter().map(|key| Key::from(key.path())));
+    Ok(along)
 }
 
 fn node_of(endpoint: &[u8]) -> Option<String> {
@@ -196,5 +200,30 @@ mod tests {
         assert_eq!(api.delete("nodes/n1", json!({})).await.code, 200);
         assert_eq!(api.get("hostendpoints/mine").await.code, 404);
         assert_eq!(api.get("hostendpoints/other").await.code, 200);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_endpoint_that_moves_to_another_node_while_its_own_is_deleted_stays() {
+        let api = Harness::start().await;
+        api.post("nodes", json!({"metadata": {"name": "n1"}})).await;
+        api.post("hostendpoints", endpoint("stays-mine")).await;
+        api.post("hostendpoints", endpoint("moves")).await;
+        let key = ResourceKey::global(Kind::Node, "n1");
+        let looks = AtomicUsize::new(0);
+        let overtaken = |reader: &Reader| {
+            let along = goes_along(reader, &key);
+            if looks.fetch_add(1, Relaxed) == 0 {
+                let moved = api.merge("hostendpoints/moves", json!({"spec": {"node": "n2"}}));
+                let moved = tokio::task::block_in_place(|| Handle::current().block_on(moved));
+                assert_eq!(moved.code, 200, "{}", moved.summary());
+            }
+            along
+        };
+        let author = crate::author::node("n1", "test");
+        let deleted = api.registry.delete(author, &key, &Preconditions::default(), false, overtaken).await;
+        assert!(deleted.is_ok() && looks.load(Relaxed) == 2, "the second look sees it: {deleted:?}");
+        assert_eq!(api.get("nodes/n1").await.code, 404);
+        assert_eq!(api.get("hostendpoints/stays-mine").await.code, 404);
+        assert_eq!(api.get("hostendpoints/moves").await.value()["spec"]["node"], "n2");
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Cascade {
     /// Deleted with the object.
     pub(crate) keys: Vec<Key>,
     /// What makes sure that the look was not overtaken.
-    pub(crate) guard: Option<Compare>,
+    pub(crate) guard: Vec<Compare>,
 }
 
 /// What was deleted, or would be.
