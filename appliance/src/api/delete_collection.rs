@@ -1,7 +1,9 @@
 //! DELETE of a collection, or of what selectors pick from it. Each object goes in a transaction of its own, with the
 //! checks of a single delete; the first refusal ends the work and is the answer. Answered with the list of what went.
+//!
+//! "Later" says that nothing was done. Once something is gone the same refusal is told as a timeout.
 
-use appliance_resources::ResourceKey;
+use appliance_resources::{ResourceKey, Status};
 use appliance_storage::Record;
 use bytes::Bytes;
 use http::StatusCode;
@@ -27,6 +29,11 @@ pub(crate) async fn delete_collection(api: &Api, call: &Call<'_>, scope: &Scope,
         match remove(api, call, &key, &this).await {
             Ok(deleted) => gone.push(deleted.record),
             Err(refusal) if refusal.is_not_found() => {}
+            Err(refusal) if refusal.is_for_later() && !gone.is_empty() => {
+                return Err(
+                    Status::timeout(format!("{} objects were deleted, then: {refusal}", gone.len())).into()
+                );
+            }
             Err(refusal) => return Err(refusal),
         }
     }
@@ -36,6 +43,8 @@ pub(crate) async fn delete_collection(api: &Api, call: &Call<'_>, scope: &Scope,
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use crate::api::harness::{Harness, endpoint};
@@ -55,6 +64,31 @@ mod tests {
         let left = api.get("hostendpoints").await.value();
         assert_eq!(left["items"][0]["metadata"]["name"], "c");
         assert_eq!(left["items"].as_array().map(Vec::len), Some(1));
+    }
+
+    /// 503 would say that nothing was done.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_loses_the_cluster_half_way_is_not_told_that_nothing_was_done() {
+        let api = Harness::start().await;
+        for number in 0..200 {
+            api.post("hostendpoints", endpoint(&format!("e{number:03}"))).await;
+        }
+        let deleting = api.send("DELETE", "hostendpoints", &[], "");
+        let stopping = async {
+            while api.get("hostendpoints/e000?resourceVersion=0").await.code == 200 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            api.raft.stop().await;
+        };
+        let (refused, ()) = tokio::join!(deleting, stopping);
+        assert_eq!(
+            (refused.code, &refused.value()["reason"]),
+            (504, &json!("Timeout")),
+            "{}",
+            refused.summary()
+        );
+        assert!(refused.summary().contains("objects were deleted, then"), "{}", refused.summary());
+        assert!(!refused.headers.contains_key("retry-after"));
     }
 
     #[tokio::test]

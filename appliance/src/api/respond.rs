@@ -36,6 +36,11 @@ impl Refusal {
         self.0.reason == Some(Reason::NotFound)
     }
 
+    /// Whether it says that nothing was done and a later moment may do, for callers inside the process.
+    pub(crate) fn is_for_later(&self) -> bool {
+        [429, 503].contains(&self.0.code)
+    }
+
     /// Whether the name was taken, for callers inside the process.
     pub(crate) fn is_already_exists(&self) -> bool {
         self.0.reason == Some(Reason::AlreadyExists)
