@@ -6,7 +6,7 @@
 //! more: what is there already stays, and the next interval tries again.
 //!
 //! The interval is counted from the newest file, not from the start, so that a node that restarts often still makes
-//! them.
+//! them. A file from the future was made by a clock that was wrong: it counts for nothing and goes first.
 
 use std::fs;
 use std::io;
@@ -106,7 +106,7 @@ fn make_if_due(
         move |source| MakeError::Io { path, source }
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io(directory))?;
-    let mut made = list(directory).map_err(io(directory))?;
+    let mut made = list(directory, now).map_err(io(directory))?;
     // A joiner that has not been sent anything yet would spend its interval on an empty file.
     if reader.records() == 0 || !is_due(made.last(), reader.revision().0, schedule.interval, now) {
         return Ok(None);
@@ -125,14 +125,15 @@ fn make_if_due(
     Ok(Some(path))
 }
 
-/// A clock that was set back must not stop snapshots for good: one made in the future counts as due.
+/// A clock that was set back must not stop snapshots for good: with nothing but files of the future one is due.
 fn is_due(newest: Option<&Made>, revision: u64, interval: Duration, now: OffsetDateTime) -> bool {
     newest
         .is_none_or(|newest| newest.revision != revision && (now < newest.at || now - newest.at >= interval))
 }
 
-/// The files there are, oldest first; removes what a crash left half written.
-fn list(directory: &Path) -> io::Result<Vec<Made>> {
+/// The files there are, those of the future before all others and each of these oldest first; removes what a crash left
+/// half written.
+fn list(directory: &Path, now: OffsetDateTime) -> io::Result<Vec<Made>> {
     let mut made = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -142,7 +143,7 @@ fn list(directory: &Path) -> io::Result<Vec<Made>> {
         }
         made.extend(Made::parse(&name));
     }
-    made.sort();
+    made.sort_by_key(|made| (made.at <= now, made.at, made.revision));
     Ok(made)
 }
 
@@ -202,6 +203,26 @@ mod tests {
         let newest = Made { at: NOW, revision: 5 };
         assert!(is_due(Some(&newest), 6, SCHEDULE.interval, NOW - Duration::from_secs(60)));
         assert!(!is_due(Some(&newest), 6, SCHEDULE.interval, NOW + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn files_of_a_clock_that_was_ahead_are_not_due_for_ever_and_go_first() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::default() };
+        let mut store = Store::open(&folder.path().join("store"), options).expect("opened");
+        let (directory, reader) = (folder.path().join(DIRECTORY), store.reader());
+        let mut look = |at: OffsetDateTime| {
+            put(&mut store);
+            make_if_due(&directory, &reader, SCHEDULE, at).expect("looked").is_some()
+        };
+        let ahead = NOW + Duration::from_secs(365 * 24 * 3600);
+        assert_eq!([look(ahead), look(ahead + SCHEDULE.interval)], [true, true]);
+        // The clock is right again: one each interval, and what is made stays.
+        let minutes = |minutes: u64| NOW + Duration::from_secs(60 * minutes);
+        assert_eq!([look(minutes(0)), look(minutes(1)), look(minutes(59))], [true, false, false]);
+        assert_eq!(names(&directory), ["20261120T120000Z-r4.snap", "20271120T130000Z-r3.snap"]);
+        assert_eq!([look(minutes(60)), look(minutes(61))], [true, false]);
+        assert_eq!(names(&directory), ["20261120T120000Z-r4.snap", "20261120T130000Z-r7.snap"]);
     }
 
     #[test]
