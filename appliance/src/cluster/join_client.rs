@@ -39,7 +39,7 @@ use crate::planted;
 use crate::version;
 
 /// What this node is going to be, in the data directory until it is.
-const FILE: &str = "join.json";
+pub(super) const FILE: &str = "join.json";
 
 /// The form of the file.
 const FORMAT: u32 = 1;

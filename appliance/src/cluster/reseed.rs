@@ -16,7 +16,7 @@ use crate::data_dir;
 use crate::identity::{self, IdentityError, NodeIdentity};
 
 /// The wish.
-const MARKER: &str = "reseed";
+pub(super) const MARKER: &str = "reseed";
 
 /// What is set aside: everything that the log and the store keep.
 const DATA: [&str; 3] = ["store", "wal", "incoming"];

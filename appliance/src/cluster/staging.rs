@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::join_client::FILE as JOINING;
 use super::recover::{ACTED, ASKED};
+use super::reseed::MARKER as RESEED;
 use crate::data_dir;
 
 /// Where it is built.
@@ -29,11 +31,14 @@ const STAGING: &str = "restoring";
 /// Says that it is whole.
 const READY: &str = "ready.json";
 
+/// What the directories begin with that hold what was there before.
+pub(crate) const QUARANTINE: &str = "quarantine-";
+
 /// What is moved into place, in this order, the identity last.
 const ARRIVING: [&str; 4] = ["store", "wal", ACTED, "identity.json"];
 
-/// What the node before knew of its cluster or was asked to do, and the new one must not.
-const LEAVING: [&str; 3] = ["peers.json", "incoming", ASKED];
+/// What the node before knew of its cluster, was asked to do or was about to become, and the new one must not.
+const LEAVING: [&str; 5] = ["peers.json", "incoming", ASKED, RESEED, JOINING];
 
 /// What also goes when the new cluster has other keys.
 const KEYS: [&str; 2] = ["pki", "admin.kubeconfig"];
@@ -145,7 +150,7 @@ fn set_aside(data_dir: &Path, quarantine: &Path, name: &str) -> Result<(), Stagi
 /// A name that says when, and that nothing has.
 fn unused_name(data_dir: &Path, now: OffsetDateTime) -> String {
     let form = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let base = format!("quarantine-{}", now.format(&form).unwrap_or_default());
+    let base = format!("{QUARANTINE}{}", now.format(&form).unwrap_or_default());
     let names = std::iter::once(base.clone()).chain((2..NAMES_TRIED).map(|n| format!("{base}-{n}")));
     names.into_iter().find(|name| !data_dir.join(name).exists()).unwrap_or(base)
 }
@@ -199,7 +204,9 @@ mod tests {
     fn world() -> (tempfile::TempDir, Staging) {
         let folder = tempfile::tempdir().expect("tempdir");
         write(folder.path(), "old");
-        fs::write(folder.path().join("peers.json"), "old").expect("peers");
+        for file in ["peers.json", "reseed", "join.json"] {
+            fs::write(folder.path().join(file), "old").expect("file");
+        }
         fs::create_dir(folder.path().join("pki")).expect("pki");
         fs::write(folder.path().join("ruleset.nft"), "policy").expect("ruleset");
         let staging = Staging::begin(folder.path()).expect("begun");
@@ -218,7 +225,9 @@ mod tests {
                 (read(folder.path()), read(&quarantine)),
                 (vec!["new".into(); 3], vec!["old".into(); 3])
             );
-            assert!(quarantine.join("peers.json").exists() && !folder.path().join("peers.json").exists());
+            for gone in ["peers.json", "reseed", "join.json"] {
+                assert!(quarantine.join(gone).exists() && !folder.path().join(gone).exists(), "{gone}");
+            }
             assert_eq!(folder.path().join("pki").exists(), !new_keys);
             assert!(folder.path().join("ruleset.nft").exists(), "the policy stays");
             assert!(!folder.path().join(STAGING).exists());
