@@ -14,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use appliance_storage::{Reader, SnapshotError};
+use appliance_storage::{Reader, Revision, SnapshotError};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
@@ -67,6 +67,13 @@ impl Made {
         // A time that was given in UTC always formats.
         format!("{}-r{}{SUFFIX}", self.at.format(TIME).unwrap_or_default(), self.revision)
     }
+}
+
+/// The revisions of the files below a data directory, by their names.
+pub(crate) fn revisions(data_dir: &Path) -> Vec<Revision> {
+    let entries = fs::read_dir(data_dir.join(DIRECTORY)).into_iter().flatten().filter_map(Result::ok);
+    let made = entries.filter_map(|entry| Made::parse(&entry.file_name().to_string_lossy()));
+    made.map(|made| Revision(made.revision)).collect()
 }
 
 /// Runs until it is aborted; a file it was writing then has no name yet and is removed by the next start.

@@ -24,6 +24,6 @@ pub struct RestoreArgs {
     pub data_dir: PathBuf,
     /// The name of the node that will run there; none takes the host's.
     pub node_name: Option<String>,
-    /// How far revisions go on above the snapshot's.
+    /// How far revisions go on above what was reached.
     pub revision_jump: u64,
 }

@@ -2,7 +2,7 @@
 //!
 //! What a backup is restored as, and what a survivor goes on from when its quorum is gone. Only the current records come
 //! along, each with its counters and its author; history, and the answers remembered for retries, stay behind. The
-//! revision leaps ahead of anything the old cluster may have handed out since, and everything before the leap is
+//! revision leaps ahead of anything the old cluster, or another made of the same file, may have handed out since, and everything before the leap is
 //! compacted: a client that comes back with a version of the old cluster is told to list anew, and never finds an old
 //! number on other data.
 //!
@@ -37,6 +37,8 @@ pub struct Refound {
     pub cluster: ClusterId,
     /// The log entry after which its log begins.
     pub applied: u64,
+    /// What may have been reached elsewhere: the revision leaps from there, if the file's is lower.
+    pub above: Revision,
     /// How far the revision leaps; [`REVISION_JUMP`] unless there is a reason.
     pub revision_jump: u64,
     /// Records under these prefixes stay behind.
@@ -70,8 +72,9 @@ fn current(index: &Index, without: &[Key]) -> (BTreeSet<Location>, Fingerprint) 
 }
 
 fn state(old: &State, to: &Refound, live: Fingerprint) -> Result<State, SnapshotError> {
-    let revision = old.revision.0.checked_add(to.revision_jump).filter(|revision| *revision < u64::MAX);
-    let revision = Revision(revision.ok_or(SnapshotError::Revision(old.revision, to.revision_jump))?);
+    let reached = old.revision.max(to.above);
+    let revision = reached.0.checked_add(to.revision_jump).filter(|revision| *revision < u64::MAX);
+    let revision = Revision(revision.ok_or(SnapshotError::Revision(reached, to.revision_jump))?);
     let applied = to.applied.to_be_bytes();
     let parts = [b"refound".as_slice(), &to.cluster.0, &applied];
     let chain: ChainHash = old.chain.extend(revision, parts.into_iter());

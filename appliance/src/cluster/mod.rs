@@ -23,6 +23,7 @@ pub(crate) mod member;
 pub(crate) mod membership;
 mod own_record;
 pub(crate) mod peers;
+mod reached;
 pub(crate) mod records;
 pub(crate) mod recover;
 pub(crate) mod refounding;

@@ -19,6 +19,7 @@ use appliance_storage::{Fatal, OpenError, REVISION_JUMP, SnapshotError, Store, S
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::reached;
 use super::records::MemberId;
 use super::refounding::{self, Plan, RefoundingError, STORE};
 use super::restore::{self, RestoreError};
@@ -140,8 +141,10 @@ pub(crate) fn force_new_cluster(data_dir: &Path) -> Result<Value, RecoverError> 
     let replayed = replay_on_a_copy(data_dir, staging.path(), &old, &whole)?;
     let identity =
         old.clone().refounded(restore::new_cluster(), restore::new_member()?, old.node_name.clone());
+    let now = OffsetDateTime::now_utc();
     let plan = Plan {
         identity: &identity,
+        above: reached::in_directory(data_dir).max(reached::by_clock(now)),
         revision_jump: REVISION_JUMP,
         with_tokens: true,
         keeps_authority: &|record| restore::keeps_authority(data_dir, record),
@@ -149,7 +152,7 @@ pub(crate) fn force_new_cluster(data_dir: &Path) -> Result<Value, RecoverError> 
     let made = refounding::make(&whole, staging.path(), &plan)?;
     fs::remove_file(&whole).map_err(|source| RecoverError::Io { path: whole, source })?;
     disarm(staging.path())?;
-    let quarantine = staging.commit(!made.authority_kept, OffsetDateTime::now_utc())?;
+    let quarantine = staging.commit(!made.authority_kept, now)?;
     let mut answer = restore::answer(data_dir, &identity, &made, quarantine.as_deref());
     describe(&mut answer, &old, &replayed);
     Ok(answer)

@@ -11,8 +11,8 @@ use std::path::Path;
 use appliance_consensus::{Config as RaftConfig, StartError, offline};
 use appliance_resources::{Kind, ResourceKey};
 use appliance_storage::{
-    Author, Command, Fatal, Key, Op, OpenError, Refound, SnapshotError, SnapshotInfo, Store, StoreOptions,
-    inspect, refound,
+    Author, Command, Fatal, Key, Op, OpenError, Refound, Revision, SnapshotError, SnapshotInfo, Store,
+    StoreOptions, inspect, refound,
 };
 
 use super::records::{self, CaRecord};
@@ -46,6 +46,8 @@ pub(crate) enum RefoundingError {
 pub(crate) struct Plan<'a> {
     /// Who the node will be; its cluster is the new one.
     pub(crate) identity: &'a NodeIdentity,
+    /// What may have been reached elsewhere; the leap begins there, or at the snapshot's revision if that is later.
+    pub(crate) above: Revision,
     /// How far revisions leap.
     pub(crate) revision_jump: u64,
     /// Whether tokens and credentials come along: those of a backup may have been revoked since.
@@ -70,6 +72,7 @@ pub(crate) fn make(file: &Path, directory: &Path, plan: &Plan<'_>) -> Result<Mad
     let to = Refound {
         cluster: plan.identity.store_cluster(),
         applied: old.applied.max(1),
+        above: plan.above,
         revision_jump: plan.revision_jump,
         without: left_behind(plan.with_tokens),
     };

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::ca::Authorities;
+use super::reached;
 use super::records::{CaRecord, MemberId};
 use super::refounding::{self, Made, Plan, RefoundingError};
 use super::seal::SealKey;
@@ -26,6 +27,9 @@ const EXPECTED: [&str; 4] = ["lock", "lost+found", "pki", "snapshots"];
 
 /// What an operator puts into an empty directory to keep the authority.
 const SEAL_KEY: &str = "pki/seal.key";
+
+/// A shorter leap may end within what was written after the snapshot and is nowhere to be seen.
+const REVISION_JUMP_MIN: u64 = 1_000_000;
 
 /// What is to be restored, and where.
 #[derive(Debug)]
@@ -64,6 +68,11 @@ pub(crate) enum RestoreError {
     Refounding(#[from] RefoundingError),
     #[error("data directory {path}: {source}", path = .path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(
+        "--revision-jump {0} is too little: revisions that clients have seen would come again on other data; give at least \
+         {REVISION_JUMP_MIN}, or leave it out"
+    )]
+    Jump(u64),
     #[error("the host gives no randomness")]
     NoRandomness,
 }
@@ -86,6 +95,9 @@ pub(crate) fn inspect(file: &Path) -> Result<Value, RestoreError> {
 /// Makes the data directory of a new one-node cluster.
 pub(crate) fn restore(wanted: &Restore) -> Result<Value, RestoreError> {
     // Before anything is touched.
+    if wanted.revision_jump < REVISION_JUMP_MIN {
+        return Err(RestoreError::Jump(wanted.revision_jump));
+    }
     inspect(&wanted.file)?;
     greet_seal_key(&wanted.data_dir)?;
     let dir = DataDir::open(&wanted.data_dir)?;
@@ -99,15 +111,17 @@ pub(crate) fn restore(wanted: &Restore) -> Result<Value, RestoreError> {
         Some(stored) => stored.refounded(new_cluster(), new_member()?, node_name),
         None => NodeIdentity::founder(new_cluster(), new_member()?, node_name),
     };
+    let now = OffsetDateTime::now_utc();
     let plan = Plan {
         identity: &identity,
+        above: reached::in_directory(dir.path()).max(reached::by_clock(now)),
         revision_jump: wanted.revision_jump,
         with_tokens: false,
         keeps_authority: &|record| keeps_authority(dir.path(), record),
     };
     let staging = Staging::begin(dir.path())?;
     let made = refounding::make(&wanted.file, staging.path(), &plan)?;
-    let quarantine = staging.commit(!made.authority_kept, OffsetDateTime::now_utc())?;
+    let quarantine = staging.commit(!made.authority_kept, now)?;
     Ok(answer(dir.path(), &identity, &made, quarantine.as_deref()))
 }
 
@@ -195,7 +209,7 @@ fn refuse_unknown(data_dir: &Path) -> Result<(), RestoreError> {
 fn unexpected(data_dir: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(data_dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !EXPECTED.contains(&name.as_str()) && !name.starts_with("quarantine-") {
+        if !EXPECTED.contains(&name.as_str()) && !name.starts_with(staging::QUARANTINE) {
             return Ok(Some(name));
         }
     }

@@ -201,7 +201,8 @@ pub(crate) struct SnapshotRestore {
     /// Name of the node that will run there [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
-    /// How far revisions go on above the snapshot's; more than were written since it was taken
+    /// How far revisions go on above all that the snapshot, the directory and the clock say was reached; more than were
+    /// written since
     #[arg(long, value_name = "N", default_value_t = REVISION_JUMP)]
     pub(crate) revision_jump: u64,
     #[command(flatten)]

@@ -45,6 +45,7 @@ fn to() -> Refound {
     Refound {
         cluster: NEW,
         applied: 1,
+        above: Revision::ZERO,
         revision_jump: REVISION_JUMP,
         without: vec![Key::from("members/"), Key::from("names/")],
     }
@@ -102,6 +103,19 @@ fn what_a_client_of_the_old_cluster_knew_is_expired_and_no_number_comes_again() 
     assert_eq!(events[0].before.as_ref().map(|record| record.value.to_vec()), Some(b"second".to_vec()));
     let record = events[0].after.clone().unwrap();
     assert_eq!((record.version, record.create_revision), (3, Revision(2)));
+}
+
+#[test]
+fn a_second_cluster_of_one_file_begins_above_the_first() {
+    let mut old = old();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (exported(&mut old), folder.path().join("second"));
+    let mut first = refounded(&file, &folder.path().join("first"));
+    first.apply(do_put("policy/a", "of the first"));
+    let above = first.reader().revision();
+    let info = refound(&file, &out, &Refound { above, ..to() }).unwrap();
+    assert_eq!((info.revision.0, info.compacted), (above.0 + REVISION_JUMP, info.revision.next()));
+    assert_eq!(inspect(&out).unwrap(), info);
 }
 
 #[test]
