@@ -14,7 +14,7 @@ use appliance_tests::netns::{Host, Lan};
 use appliance_tests::node::Node;
 use appliance_tests::prerequisites;
 use appliance_tests::sets::{SETS, revision};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::writers::object;
 
@@ -237,6 +237,38 @@ fn the_same_file_restored_again_shows_no_number_a_second_time() {
             seen.push(create(&api, &format!("of-round-{round}-{number}"), round));
         }
     }
+}
+
+/// The key in the directory opens every authority that there ever was; what was exchanged for a reason stays away.
+#[test]
+fn a_backup_does_not_bring_an_authority_back_that_was_rotated_out() {
+    let lan = Lan::new();
+    let host = lan.host(2);
+    let mut node = Node::start_with(&host, "h1", &["--no-enforce", "--snapshot-interval", "1s"]);
+    let api = Api::new(node.socket());
+    let clients = Clients::of(&node);
+    let written = create(&api, "kept", 7);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::copy(snapshot_of(&node, written), file.path()).expect("the backup");
+
+    let rotate = |body: &Value| api.ask("POST", "/cluster/ca/rotate", Some(body)).expect("an answer").status;
+    assert_eq!(rotate(&json!({})), 200);
+    let authority = || api.ask("GET", "/cluster/ca", None).expect("an answer").body;
+    let _ = eventually("the new authority", authority, |state| {
+        state["phase"] == "stable" && state["generation"] == 2
+    });
+    assert_eq!(rotate(&json!({"finish": true})), 200);
+    let trusted = || fs::read_to_string(node.data_dir().join("pki/ca.crt")).expect("the authorities");
+    let _ = eventually("the old one to be gone", trusted, |text| text.matches("BEGIN").count() == 1);
+    node.stop();
+
+    let restored = json(restore(file.path(), &node.data_dir(), &[]));
+    let said = restored["authority"].as_str().unwrap_or_default();
+    assert!(said.starts_with("new") && said.contains("rotated out"), "{restored}");
+    node.run();
+    assert_eq!(list(&api)["items"].as_array().map(Vec::len), Some(1));
+    let [certificate, _] = clients.ask(&host);
+    assert!(certificate.failure().contains("certificate"), "what the old authority signed");
 }
 
 #[test]

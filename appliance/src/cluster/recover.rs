@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 
 use super::reached;
 use super::records::MemberId;
-use super::refounding::{self, Plan, RefoundingError, STORE};
+use super::refounding::{self, Inheritance, Plan, RefoundingError, STORE};
 use super::restore::{self, RestoreError};
 use super::staging::{self, Staging, StagingError};
 use crate::data_dir;
@@ -147,12 +147,13 @@ pub(crate) fn force_new_cluster(data_dir: &Path) -> Result<Value, RecoverError> 
         above: reached::in_directory(data_dir).max(reached::by_clock(now)),
         revision_jump: REVISION_JUMP,
         with_tokens: true,
-        keeps_authority: &|record| restore::keeps_authority(data_dir, record),
+        // Its own, as it is now: what was rotated out is not in it.
+        inherits: &|record| restore::opens(data_dir, record),
     };
     let made = refounding::make(&whole, staging.path(), &plan)?;
     fs::remove_file(&whole).map_err(|source| RecoverError::Io { path: whole, source })?;
     disarm(staging.path())?;
-    let quarantine = staging.commit(!made.authority_kept, now)?;
+    let quarantine = staging.commit(made.authority != Inheritance::Kept, now)?;
     let mut answer = restore::answer(data_dir, &identity, &made, quarantine.as_deref());
     describe(&mut answer, &old, &replayed);
     Ok(answer)

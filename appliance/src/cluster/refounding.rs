@@ -2,7 +2,8 @@
 //!
 //! The records are the snapshot's; everything that names the old cluster's members stays behind. A new cluster id keeps
 //! what is left of the old one away, the revision leaps so that no client mistakes one for the other, and the log
-//! begins empty behind the state. The authority comes along if this host's sealing key opens it. Called by
+//! begins empty behind the state. The authority comes along if this host's sealing key opens it and, where a backup is
+//! restored, this host had not stopped trusting it. Called by
 //! [`super::restore`] and [`super::recover`]; nothing here touches the directory of a node.
 
 use std::fs;
@@ -52,15 +53,27 @@ pub(crate) struct Plan<'a> {
     pub(crate) revision_jump: u64,
     /// Whether tokens and credentials come along: those of a backup may have been revoked since.
     pub(crate) with_tokens: bool,
-    /// Whether this host can go on with the authority; without a record of one, whether it has one elsewhere.
-    pub(crate) keeps_authority: &'a dyn Fn(Option<&CaRecord>) -> bool,
+    /// Whether this host can and may go on with the authority; without a record of one, whether it has one elsewhere.
+    pub(crate) inherits: &'a dyn Fn(Option<&CaRecord>) -> Inheritance,
+}
+
+/// What becomes of the authority in a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inheritance {
+    /// It goes on: certificates of the old cluster still serve.
+    Kept,
+    /// Nothing here opens its key: a new one begins.
+    Sealed,
+    /// This host has stopped trusting it, or one it was being exchanged for or with: a new one begins. Somebody may have
+    /// had a reason.
+    RotatedOut,
 }
 
 /// What was made.
 pub(crate) struct Made {
     pub(crate) info: SnapshotInfo,
     /// Whether certificates of the old cluster still serve.
-    pub(crate) authority_kept: bool,
+    pub(crate) authority: Inheritance,
     /// Whether its tokens do.
     pub(crate) tokens_kept: bool,
 }
@@ -81,7 +94,7 @@ pub(crate) fn make(file: &Path, directory: &Path, plan: &Plan<'_>) -> Result<Mad
     let mut store = Store::open(&directory.join(STORE), options)?;
     store.restore_from(&beginning)?;
     fs::remove_file(&beginning)?;
-    let authority_kept = settle_authority(&mut store, plan)?;
+    let authority = settle_authority(&mut store, plan)?;
     store.checkpoint()?;
     let applied = store.applied_index();
     drop(store);
@@ -90,8 +103,11 @@ pub(crate) fn make(file: &Path, directory: &Path, plan: &Plan<'_>) -> Result<Mad
     offline::begin(&config, applied)?;
     // Without the authority the node begins as the founder of a new one, and is formed once that is in the store.
     let identity = plan.identity.clone();
-    save(directory, &if authority_kept { identity.into_formed() } else { identity.into_founder() })?;
-    Ok(Made { info, authority_kept, tokens_kept: plan.with_tokens })
+    save(
+        directory,
+        &if authority == Inheritance::Kept { identity.into_formed() } else { identity.into_founder() },
+    )?;
+    Ok(Made { info, authority, tokens_kept: plan.with_tokens })
 }
 
 /// What names members or belongs to them. The cluster's own name is written anew at the next start, and so is what a
@@ -105,17 +121,20 @@ fn left_behind(with_tokens: bool) -> Vec<Key> {
 }
 
 /// An authority that nobody can use would be in the way of the one the node makes.
-fn settle_authority(store: &mut Store, plan: &Plan<'_>) -> Result<bool, RefoundingError> {
+fn settle_authority(store: &mut Store, plan: &Plan<'_>) -> Result<Inheritance, RefoundingError> {
     let key = records::ca_key();
-    let Some(record) = store.reader().get(&key)? else { return Ok((plan.keeps_authority)(None)) };
+    let Some(record) = store.reader().get(&key)? else { return Ok((plan.inherits)(None)) };
     let readable = records::decode::<CaRecord>(&record.value).ok();
-    if readable.is_some_and(|record| (plan.keeps_authority)(Some(&record))) {
-        return Ok(true);
-    }
+    let inheritance = readable.map_or(Inheritance::Sealed, |record| (plan.inherits)(Some(&record)));
+    let reason = match inheritance {
+        Inheritance::Kept => return Ok(inheritance),
+        Inheritance::Sealed => "restored where nothing opens the authority's key",
+        Inheritance::RotatedOut => "restored where the authority had been rotated out",
+    };
     let author = Author {
         name: plan.identity.node_name.clone(),
         source: "offline".to_owned(),
-        reason: "restored where nothing opens the authority's key".to_owned(),
+        reason: reason.to_owned(),
         time: author::now_ms(),
         request: None,
     };
@@ -124,5 +143,5 @@ fn settle_authority(store: &mut Store, plan: &Plan<'_>) -> Result<bool, Refoundi
     store.apply(&[(store.applied_index() + 1, Some(command))])?;
     // The file it would heal from must not end before the log begins.
     store.export()?;
-    Ok(false)
+    Ok(inheritance)
 }

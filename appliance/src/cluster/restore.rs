@@ -4,6 +4,7 @@
 //! node's own; a stopped node's store and log are moved aside, never deleted. A crash leaves the old directory or a
 //! change that the next start finishes ([`super::staging`]). Called by `appliance ctl snapshot status|restore`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,11 @@ use appliance_storage::{Revision, SnapshotError, inspect as inspect_snapshot};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::ca::Authorities;
+use super::ca::{Authorities, bundle};
+use super::certificate::{Certificate, split_bundle};
 use super::reached;
 use super::records::{CaRecord, MemberId};
-use super::refounding::{self, Made, Plan, RefoundingError};
+use super::refounding::{self, Inheritance, Made, Plan, RefoundingError};
 use super::seal::SealKey;
 use super::staging::{self, Staging, StagingError};
 use crate::config::parse_node_name;
@@ -27,6 +29,9 @@ const EXPECTED: [&str; 4] = ["lock", "lost+found", "pki", "snapshots"];
 
 /// What an operator puts into an empty directory to keep the authority.
 const SEAL_KEY: &str = "pki/seal.key";
+
+/// The authorities that the node there trusted last.
+const TRUSTED: &str = "pki/ca.crt";
 
 /// A shorter leap may end within what was written after the snapshot and is nowhere to be seen.
 const REVISION_JUMP_MIN: u64 = 1_000_000;
@@ -117,11 +122,11 @@ pub(crate) fn restore(wanted: &Restore) -> Result<Value, RestoreError> {
         above: reached::in_directory(dir.path()).max(reached::by_clock(now)),
         revision_jump: wanted.revision_jump,
         with_tokens: false,
-        keeps_authority: &|record| keeps_authority(dir.path(), record),
+        inherits: &|record| inherits(dir.path(), record),
     };
     let staging = Staging::begin(dir.path())?;
     let made = refounding::make(&wanted.file, staging.path(), &plan)?;
-    let quarantine = staging.commit(!made.authority_kept, now)?;
+    let quarantine = staging.commit(made.authority != Inheritance::Kept, now)?;
     Ok(answer(dir.path(), &identity, &made, quarantine.as_deref()))
 }
 
@@ -132,9 +137,15 @@ pub(crate) fn answer(
     made: &Made,
     quarantine: Option<&Path>,
 ) -> Value {
-    let authority = match made.authority_kept {
-        true => "kept; kubeconfigs with certificates made before still serve",
-        false => "new; every kubeconfig made before must be made anew, see admin.kubeconfig after the start",
+    let authority = match made.authority {
+        Inheritance::Kept => "kept; kubeconfigs with certificates made before still serve",
+        Inheritance::Sealed => {
+            "new; every kubeconfig made before must be made anew, see admin.kubeconfig after the start"
+        }
+        Inheritance::RotatedOut => {
+            "new; this host no longer trusted the one in the snapshot, which was rotated out, and it does not come back: every \
+             kubeconfig made before must be made anew, see admin.kubeconfig after the start"
+        }
     };
     let tokens = match made.tokens_kept {
         true => "kept",
@@ -153,17 +164,39 @@ pub(crate) fn answer(
     })
 }
 
+/// Whether this host can go on with the authority of a backup, and may. Every rotation seals with the same key, so that it
+/// opens says nothing of when it was; but the certificates that this host trusted last are still there, and a backup must
+/// not bring one back that is not among them. A directory without any tells nothing, and the key in it was put there.
+fn inherits(data_dir: &Path, record: Option<&CaRecord>) -> Inheritance {
+    let trusted =
+        read_small(&data_dir.join(TRUSTED)).ok().flatten().map(|text| fingerprints(&split_bundle(&text)));
+    match (trusted, record) {
+        (Some(trusted), Some(record))
+            if !trusted.is_empty() && !trusted.is_superset(&fingerprints(&bundle(record))) =>
+        {
+            Inheritance::RotatedOut
+        }
+        (_, record) => opens(data_dir, record),
+    }
+}
+
 /// Whether this host can go on with the cluster's authority: its sealing key opens the record, or, where the snapshot
 /// is of a version that kept it in a file, the file is there.
-pub(crate) fn keeps_authority(data_dir: &Path, record: Option<&CaRecord>) -> bool {
-    match record {
+pub(crate) fn opens(data_dir: &Path, record: Option<&CaRecord>) -> Inheritance {
+    let opened = match record {
         Some(record) => {
             let text = read_small(&data_dir.join(SEAL_KEY)).ok().flatten();
             let seal = text.and_then(|text| SealKey::from_base64(&text).ok());
             seal.is_some_and(|seal| Authorities::open(record, Revision::ZERO, &seal).is_ok())
         }
-        None => data_dir.join("pki/ca.key").is_file() && data_dir.join("pki/ca.crt").is_file(),
-    }
+        None => data_dir.join("pki/ca.key").is_file() && data_dir.join(TRUSTED).is_file(),
+    };
+    if opened { Inheritance::Kept } else { Inheritance::Sealed }
+}
+
+/// What cannot be read is no certificate that anybody trusts.
+fn fingerprints(bundle: &[String]) -> BTreeSet<String> {
+    bundle.iter().filter_map(|pem| Certificate::from_pem(pem).ok()).map(|read| read.fingerprint).collect()
 }
 
 pub(crate) fn new_cluster() -> String {
@@ -214,4 +247,41 @@ fn unexpected(data_dir: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::Authority;
+    use crate::cluster::ca;
+
+    #[test]
+    fn an_authority_comes_back_only_where_it_is_trusted_still_and_its_key_opens() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(folder.path().join("pki")).expect("made");
+        let seal = SealKey::generate().expect("a key");
+        let now = OffsetDateTime::now_utc();
+        let [old, new] =
+            [1, 2].map(|generation| Authority::create("c", generation, now).expect("an authority"));
+        let record = ca::first(&old, &seal).expect("a record");
+        let newer = ca::first(&new, &seal).expect("a record");
+        let rotating = CaRecord { previous: vec![record.current.clone()], ..newer.clone() };
+        let trusts = |certificates: &[&Authority]| {
+            let text: String = certificates.iter().map(|one| one.pem().certificate.clone()).collect();
+            fs::write(folder.path().join(TRUSTED), text).expect("written");
+        };
+        let look = |record| inherits(folder.path(), Some(record));
+
+        assert_eq!(look(&record), Inheritance::Sealed, "no key");
+        fs::write(folder.path().join(SEAL_KEY), seal.to_base64()).expect("written");
+        assert_eq!(look(&record), Inheritance::Kept, "a key that was put there");
+        trusts(&[&old]);
+        assert_eq!(look(&record), Inheritance::Kept);
+        trusts(&[&new, &old]);
+        assert_eq!([look(&record), look(&newer), look(&rotating)], [Inheritance::Kept; 3], "not finished");
+        trusts(&[&new]);
+        assert_eq!(look(&record), Inheritance::RotatedOut);
+        assert_eq!(look(&rotating), Inheritance::RotatedOut, "it would be trusted again");
+        assert_eq!(look(&newer), Inheritance::Kept);
+    }
 }
