@@ -206,6 +206,12 @@ impl Harness {
         Harness { caller: Caller { proof: Proof::Certificate { ends }, ..asked.caller.clone() }, ..asked }
     }
 
+    /// The same API, asked over a connection whose certificate names this member by its URI.
+    pub(crate) fn showing(&self, member: String) -> Harness {
+        let asked = self.asked_by(self.caller.identity.clone());
+        Harness { caller: Caller { member: Some(member), ..asked.caller.clone() }, ..asked }
+    }
+
     fn asked_by(&self, identity: Identity) -> Harness {
         Harness {
             api: self.api.clone(),

@@ -74,6 +74,11 @@ pub(crate) enum JoinRefusal {
     #[error("neither a join token nor the certificate of member {old} speaks for it")]
     NotThatMember { old: MemberId },
     #[error(
+        "member {old} was removed from this cluster, or is being removed; only a join token lets its host in again: empty \
+         its data directory and join with one"
+    )]
+    Removed { old: MemberId },
+    #[error(
         "the node name {name} belongs to member {member} already; give this host another with --node-name, or, if that \
          member is gone for good, remove it first: appliance ctl member remove {member}"
     )]
@@ -106,9 +111,9 @@ impl From<JoinRefusal> for Refusal {
             | JoinRefusal::Issue(IssuerError::Issue(IssueError::Request { .. })) => (400, Reason::BadRequest),
             JoinRefusal::Protocol { .. } => (426, Reason::BadRequest),
             JoinRefusal::Clock { .. } => (412, Reason::BadRequest),
-            JoinRefusal::Token(TokenRefusal::UsedUp { .. }) | JoinRefusal::NotThatMember { .. } => {
-                (403, Reason::Forbidden)
-            }
+            JoinRefusal::Token(TokenRefusal::UsedUp { .. })
+            | JoinRefusal::NotThatMember { .. }
+            | JoinRefusal::Removed { .. } => (403, Reason::Forbidden),
             JoinRefusal::Token(_) => (401, Reason::Unauthorized),
             JoinRefusal::NameTaken { .. }
             | JoinRefusal::AddressTaken { .. }
@@ -292,8 +297,10 @@ async fn look(
         return Err(JoinRefusal::IdTaken(id));
     }
     let right = right(records, caller, cluster, request, member.is_some(), now).await?;
-    if member.is_some() {
-        return Ok(None);
+    match &member {
+        Some(member) if member.value.leaving => return Err(JoinRefusal::IdRemoved(id)),
+        Some(_) => return Ok(None),
+        None => {}
     }
     let name = records.get::<MemberId>(&name_key, Look::Local).await?;
     if let (Right::Token(_), None) = (&right, &name) {
@@ -323,6 +330,7 @@ async fn look(
             if name.is_some_and(|name| name.value != old) {
                 return Err(JoinRefusal::NotThatMember { old });
             }
+            admission.compare.extend(still_belongs(records, old).await?);
             let tombstone = RemovedRecord {
                 name: request.name.clone(),
                 at: records::whole_seconds(now),
@@ -334,6 +342,22 @@ async fn look(
         }
     }
     Ok(Some(admission))
+}
+
+/// What must still be so when a member is replaced: it may have been removed since its certificate was looked at, and a
+/// certificate lives longer than a membership.
+async fn still_belongs(records: &Records, old: MemberId) -> Result<[Compare; 2], JoinRefusal> {
+    let (member_key, removed_key) = (records::member_key(old), records::removed_key(old));
+    if records.get::<RemovedRecord>(&removed_key, Look::Local).await?.is_some() {
+        return Err(JoinRefusal::Removed { old });
+    }
+    let member = records.get::<MemberRecord>(&member_key, Look::Local).await?;
+    let standing = match &member {
+        Some(member) if member.value.leaving => return Err(JoinRefusal::Removed { old }),
+        Some(member) => member.unchanged(),
+        None => Compare::Absent { key: member_key },
+    };
+    Ok([standing, Compare::Absent { key: removed_key }])
 }
 
 /// Refuses a node that says it is where another member is: nobody would ever reach it there, and it would stay a dead

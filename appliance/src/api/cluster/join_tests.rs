@@ -1,11 +1,14 @@
 //! What a node that wants to join is answered, over a real store and a real log: once, again, and never.
 
+use appliance_consensus::transport::member_uri;
 use serde_json::{Value, json};
 
+use crate::api::caller::Role;
 use crate::api::harness::{Harness, Reply};
 use crate::author;
 use crate::cluster::certificate::Certificate;
-use crate::cluster::records::{MEMBERS, MemberRecord, PROTOCOL};
+use crate::cluster::records::{self, MEMBERS, MemberId, MemberRecord, PROTOCOL};
+use crate::cluster::registry;
 
 /// A host with a key of its own.
 struct Host {
@@ -27,6 +30,13 @@ impl Host {
             "peer": ["10.0.0.9:2380"], "api": ["10.0.0.9:6443"], "version": "0.1.0", "protocol": PROTOCOL,
             "nowMs": author::now_ms(),
         })
+    }
+
+    /// What it sends when it begins again in place of the member it was.
+    fn successor_of(&self, old: &str) -> Value {
+        let mut request = self.request("");
+        request["replaces"] = json!(old);
+        request
     }
 
     async fn join(&self, api: &Harness, token: &str) -> Reply {
@@ -138,4 +148,64 @@ async fn the_status_tells_the_members_and_what_is_not_to_be_done() {
         let recover = api.post("/cluster/recover", body).await;
         assert!(recover.code == 409 && recover.summary().contains(says), "{}", recover.summary());
     }
+}
+
+/// The API as a member's host asks it, with the certificate of that member.
+fn as_member(api: &Harness, name: &str, member: u64) -> Harness {
+    api.as_role(&format!("system:node:{name}"), Role::Node(name.to_owned())).showing(member_uri(1, member))
+}
+
+async fn rewrite(api: &Harness, member: u64, with: impl Fn(&mut MemberRecord)) {
+    let key = records::member_key(MemberId(member));
+    let found = api.cluster.records.local_list::<MemberRecord>(MEMBERS).expect("read");
+    let mut record = found.into_iter().find(|found| found.key == key).expect("a member").value;
+    with(&mut record);
+    let put = registry::put(key, &record).expect("encodes");
+    let author = author::node("n1", "test");
+    api.cluster.records.txn(author, Vec::new(), vec![put]).await.expect("written");
+}
+
+#[tokio::test]
+async fn a_member_that_is_removed_or_on_its_way_out_can_not_begin_again() {
+    let api = Harness::start().await;
+    let token = token(&api, json!({})).await;
+    assert_eq!(Host::new("n2", "00000000000000ff").join(&api, &token).await.code, 200);
+    let itself = as_member(&api, "n2", 0xff);
+    let successor = Host::new("n2", "0000000000000044");
+
+    // Between the first step of its removal and the last.
+    rewrite(&api, 0xff, |record| record.leaving = true).await;
+    let reply = itself.post("/cluster/join", successor.successor_of("00000000000000ff")).await;
+    assert!(reply.code == 403 && reply.summary().contains("is being removed"), "{}", reply.summary());
+    assert_eq!(members(&api), [("00000000000000ff".to_owned(), "n2".to_owned())]);
+
+    // At a member that has not heard of the removal when it looks at the certificate, but has when it writes.
+    assert_eq!(api.delete("/cluster/members/n2", Value::Null).await.code, 200);
+    let author = author::node("n1", "test");
+    let back = registry::put(records::name_key("n2"), &"00000000000000ff").expect("encodes");
+    api.cluster.records.txn(author, Vec::new(), vec![back]).await.expect("written");
+    let reception = &api.cluster.reception;
+    let body = successor.successor_of("00000000000000ff").to_string();
+    let now = time::OffsetDateTime::now_utc();
+    let refusal = reception.join(&api.cluster.records, itself.caller(), body.as_bytes(), now).await;
+    let refusal = refusal.map(|_| ()).expect_err("refused").to_string();
+    assert!(refusal.contains("was removed from this cluster"), "{refusal}");
+    assert_eq!(members(&api), []);
+}
+
+#[tokio::test]
+async fn a_member_that_begins_again_is_let_in_once_and_as_often_as_it_repeats_itself() {
+    let api = Harness::start().await;
+    let token = token(&api, json!({})).await;
+    assert_eq!(Host::new("n2", "00000000000000ff").join(&api, &token).await.code, 200);
+    let itself = as_member(&api, "n2", 0xff);
+    let successor = Host::new("n2", "0000000000000044");
+    let request = || successor.successor_of("00000000000000ff");
+    let first = itself.post("/cluster/join", request()).await;
+    assert_eq!(first.code, 200, "{}", first.summary());
+    assert_eq!(members(&api), [("0000000000000044".to_owned(), "n2".to_owned())]);
+    // Its answer was lost, and the certificate it has is that of a member which is none any more.
+    let again = itself.post("/cluster/join", request()).await;
+    assert_eq!(again.code, 200, "{}", again.summary());
+    assert_eq!(members(&api).len(), 1);
 }
