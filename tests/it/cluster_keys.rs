@@ -141,6 +141,8 @@ fn a_nodes_certificate_writes_its_own_node_and_report_and_opens_nothing_else() {
     assert_eq!(get(&format!("{NODES}/h1")), "200");
     assert_eq!(patch(&format!("{NODES}/h1")), "200");
     assert_eq!(world.node.object("node", "h1")["metadata"]["labels"]["rack"], "7");
+    assert_eq!(get(&format!("{REPORTS}/h1")), "200");
+    assert_eq!(patch(&format!("{REPORTS}/h1")), "200");
 
     let other =
         json!({"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "h2"}, "spec": {}});

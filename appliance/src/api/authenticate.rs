@@ -13,11 +13,15 @@ use http::header::AUTHORIZATION;
 use time::OffsetDateTime;
 
 use super::caller::{Caller, Identity, Proof, Role};
-use crate::cluster::records::{self, CredentialRecord, RemovedRecord};
+use crate::cluster::records::{self, CredentialRecord, MemberId, RemovedRecord};
 use crate::cluster::token::BearerToken;
 
 /// The scheme, which is case-insensitive like every one.
 const SCHEME: &str = "bearer ";
+
+/// How often a member may begin again before its oldest certificates end by that: a certificate lives for months, and a
+/// request must not walk for ever.
+const SUCCESSORS_MAX: usize = 64;
 
 /// The caller as this request shows them.
 pub(super) fn authenticate(
@@ -34,7 +38,6 @@ pub(super) fn authenticate(
             }
             None => caller,
         },
-        Identity::User { role: Role::Node(name), .. } if was_removed(reader, name) => anonymous(caller),
         Identity::User { .. } if !stands(reader, &caller, now) => anonymous(caller),
         Identity::User { .. } => caller,
     }
@@ -46,11 +49,12 @@ fn anonymous(caller: Caller) -> Caller {
 
 /// Whether a caller still is whom a look at the proof made of them.
 pub(super) fn stands(reader: &Reader, caller: &Caller, now: OffsetDateTime) -> bool {
-    match &caller.proof {
+    let proven = match &caller.proof {
         Proof::Connection => true,
         Proof::Certificate { ends } => now <= *ends,
         Proof::Token(token) => holder(reader, token, now).is_some_and(|holder| holder == caller.identity),
-    }
+    };
+    proven && !was_removed(reader, caller)
 }
 
 /// The bearer token in the headers, if it has the form of one.
@@ -78,16 +82,44 @@ fn holder(reader: &Reader, token: &BearerToken, now: OffsetDateTime) -> Option<I
     }
 }
 
-/// Whether the node of this name is a member no more. A name that was never one, or is one again, is not removed.
-fn was_removed(reader: &Reader, name: &str) -> bool {
-    let removed = || {
-        if reader.get(&records::name_key(name))?.is_some() {
-            return Ok(false);
-        }
-        let (_, removed) = reader.list(&Key::from(records::REMOVED))?;
-        let names = removed.iter().filter_map(|record| records::decode::<RemovedRecord>(&record.value).ok());
-        Ok::<_, Fatal>(names.into_iter().any(|record| record.name == name))
+/// Whether what the caller shows is of a member that was removed. By the member's id, where the certificate has one:
+/// its name may be another host's by now.
+fn was_removed(reader: &Reader, caller: &Caller) -> bool {
+    let removed = match (&caller.member, &caller.identity) {
+        (Some(uri), _) => match records::member_of_uri(uri) {
+            Some(id) => was_put_out(reader, id),
+            None => Ok(true),
+        },
+        // Certificates of the first versions name no member.
+        (None, Identity::User { role: Role::Node(name), .. }) => name_was_removed(reader, name),
+        (None, _) => Ok(false),
     };
     // Whoever can not be looked up is not let in.
-    removed().unwrap_or(true)
+    removed.unwrap_or(true)
+}
+
+/// Whether the host of this member was put out. A member that began again with a fresh copy has another id, and is who
+/// it was: it may have to ask once more with what it had before.
+fn was_put_out(reader: &Reader, member: MemberId) -> Result<bool, Fatal> {
+    let mut member = member;
+    for _ in 0..SUCCESSORS_MAX {
+        let Some(tombstone) = reader.get(&records::removed_key(member))? else { return Ok(false) };
+        let tombstone = records::decode::<RemovedRecord>(&tombstone.value).ok();
+        match tombstone.and_then(|tombstone| tombstone.successor) {
+            Some(successor) => member = successor,
+            None => return Ok(true),
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the node of this name is a member no more. A name that was never one, or is one again, is not removed.
+fn name_was_removed(reader: &Reader, name: &str) -> Result<bool, Fatal> {
+    if reader.get(&records::name_key(name))?.is_some() {
+        return Ok(false);
+    }
+    let (_, removed) = reader.list(&Key::from(records::REMOVED))?;
+    let mut removed =
+        removed.iter().filter_map(|record| records::decode::<RemovedRecord>(&record.value).ok());
+    Ok(removed.any(|record| record.name == name))
 }

@@ -335,6 +335,7 @@ async fn look(
                 name: request.name.clone(),
                 at: records::whole_seconds(now),
                 by: format!("member {id}, its successor with a fresh copy"),
+                successor: Some(id),
                 other: Other::new(),
             };
             admission.then.push(Op::Delete { key: records::member_key(old) });

@@ -166,6 +166,7 @@ async fn bury(cluster: &ClusterHandle, author: &Author, named: &Named) -> Result
         name: named.name.clone(),
         at: records::whole_seconds(OffsetDateTime::now_utc()),
         by: author.name.clone(),
+        successor: None,
         other: Other::new(),
     };
     let mut compare = Vec::new();

@@ -59,6 +59,11 @@ impl MemberId {
 /// How many digits an id is written with.
 const MEMBER_ID_DIGITS: usize = 16;
 
+/// The member that a certificate names by its URI, whatever the cluster: an id is nobody else's anywhere.
+pub(crate) fn member_of_uri(uri: &str) -> Option<MemberId> {
+    uri.rsplit('/').next()?.parse().ok()
+}
+
 impl fmt::Display for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -163,6 +168,9 @@ pub(crate) struct RemovedRecord {
     pub(crate) at: OffsetDateTime,
     /// By whom.
     pub(crate) by: String,
+    /// The member that the same host became, with a fresh copy. Without one the host was put out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) successor: Option<MemberId>,
     /// What newer versions added.
     #[serde(flatten)]
     pub(crate) other: Other,
@@ -378,6 +386,16 @@ mod tests {
         {
             odd.parse::<MemberId>().expect_err(odd);
         }
+    }
+
+    #[test]
+    fn a_tombstone_of_an_earlier_version_names_no_successor() {
+        let before = br#"{"name":"n2","at":"2026-11-20T12:00:00Z","by":"root"}"#;
+        let read: RemovedRecord = decode(before).expect("readable");
+        assert_eq!(read.successor, None);
+        assert_eq!(encode(&read).expect("encoded"), before, "and is written as that version does");
+        let successor = RemovedRecord { successor: Some(MemberId(9)), ..read };
+        assert_eq!(decode::<RemovedRecord>(&encode(&successor).expect("encoded")), Ok(successor));
     }
 
     #[test]

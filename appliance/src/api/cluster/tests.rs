@@ -1,6 +1,7 @@
 //! What `/cluster/…` answers to whom, over a real store and a real log: tokens, credentials and the authority.
 
 use appliance_consensus::Raft;
+use appliance_consensus::transport::member_uri;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
@@ -317,10 +318,47 @@ async fn a_nodes_certificate_counts_for_as_long_as_the_node_is_a_member() {
         name: "gone".to_owned(),
         at: records::whole_seconds(OffsetDateTime::now_utc()),
         by: "root".to_owned(),
+        successor: None,
         other: Other::new(),
     };
     put(&harness, registry::put(records::removed_key(MemberId(7)), &removed).expect("encodes")).await;
     assert_eq!(node.get(own).await.code, 401);
     put(&harness, registry::put(records::name_key("gone"), &"0000000000000008").expect("encodes")).await;
     assert_eq!(node.get(own).await.code, 404, "a new node took the name");
+
+    // What names its member ends with that member, whoever has the name now.
+    assert_eq!(node.showing(member_uri(1, 7)).get(own).await.code, 401, "the host that was removed");
+    assert_eq!(node.showing(member_uri(1, 8)).get(own).await.code, 404, "the one that has the name now");
+    let report = "/apis/appliance/v1/nodereports";
+    let forged = json!({"metadata": {"name": "gone"}, "status": {"state": "Enforcing"}});
+    assert_eq!(node.showing(member_uri(1, 7)).post(report, forged.clone()).await.code, 401);
+    assert_eq!(node.showing(member_uri(1, 8)).post(report, forged).await.code, 201, "its own");
+}
+
+#[tokio::test]
+async fn a_member_that_began_again_is_who_it_was_until_it_is_removed() {
+    let harness = with_member().await;
+    let before = harness.as_role("system:node:n2", Role::Node("n2".to_owned())).showing(member_uri(1, 7));
+    let own = "/apis/projectcalico.org/v3/nodes/n2";
+    for (id, successor, code) in [(7, Some(MemberId(8)), 404), (8, Some(MemberId(9)), 404), (9, None, 401)] {
+        let removed = RemovedRecord {
+            name: "n2".to_owned(),
+            at: records::whole_seconds(OffsetDateTime::now_utc()),
+            by: "n2".to_owned(),
+            successor,
+            other: Other::new(),
+        };
+        put(&harness, registry::put(records::removed_key(MemberId(id)), &removed).expect("encodes")).await;
+        assert_eq!(before.get(own).await.code, code, "member {id} is removed");
+    }
+    // One that names itself for ever is no member that anybody knows.
+    let removed = RemovedRecord {
+        name: "n2".to_owned(),
+        at: records::whole_seconds(OffsetDateTime::now_utc()),
+        by: "n2".to_owned(),
+        successor: Some(MemberId(7)),
+        other: Other::new(),
+    };
+    put(&harness, registry::put(records::removed_key(MemberId(9)), &removed).expect("encodes")).await;
+    assert_eq!(before.get(own).await.code, 401);
 }
