@@ -62,8 +62,8 @@ pub(crate) enum IssueError {
 pub(crate) enum Profile<'a> {
     /// A member: server and client at once, under its node name, its addresses and the URI of its raft id.
     Node { name: &'a str, hosts: &'a [Host], uri: &'a str },
-    /// A client.
-    Client { user: &'a str, group: &'a str },
+    /// A client; one that a member made for its own host says so by a URI, and ends with that member.
+    Client { user: &'a str, group: &'a str, of: Option<&'a str> },
 }
 
 /// One certificate authority.
@@ -222,9 +222,11 @@ impl Profile<'_> {
                 params.subject_alt_names = hosts.iter().map(alternative_name).collect::<Result<_, _>>()?;
                 params.subject_alt_names.push(SanType::URI((*uri).try_into()?));
             }
-            Profile::Client { user, group } => {
+            Profile::Client { user, group, of } => {
                 params.distinguished_name = subject(user, Some(group));
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+                let of = of.iter().map(|uri| Ok(SanType::URI((*uri).try_into()?)));
+                params.subject_alt_names = of.collect::<Result<_, rcgen::Error>>()?;
             }
         }
         Ok(params)
@@ -282,7 +284,7 @@ mod tests {
     }
 
     fn client() -> Profile<'static> {
-        Profile::Client { user: "olga", group: "appliance:operator" }
+        Profile::Client { user: "olga", group: "appliance:operator", of: None }
     }
 
     fn node() -> Profile<'static> {

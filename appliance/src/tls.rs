@@ -147,7 +147,7 @@ mod tests {
     fn holder(user: &str, group: &str) -> Identity {
         let now = OffsetDateTime::now_utc();
         let authority = Authority::create("c0ffee", 1, now).expect("created");
-        let profile = Profile::Client { user, group };
+        let profile = Profile::Client { user, group, of: None };
         let pem = authority.issue(&profile, time::Duration::DAY, now).expect("issued");
         let der = CertificateDer::from_pem_slice(pem.certificate.as_bytes()).expect("PEM");
         identity(Some(&[der]))

@@ -202,7 +202,7 @@ impl Harness {
 
     /// The same API, asked over a connection whose certificate ends then.
     pub(crate) fn until(&self, ends: OffsetDateTime) -> Harness {
-        let asked = self.asked_by(self.caller.identity.clone());
+        let asked = Harness { caller: self.caller.clone(), ..self.asked_by(self.caller.identity.clone()) };
         Harness { caller: Caller { proof: Proof::Certificate { ends }, ..asked.caller.clone() }, ..asked }
     }
 

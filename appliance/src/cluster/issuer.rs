@@ -112,7 +112,7 @@ impl Issuer {
         now: OffsetDateTime,
     ) -> Result<IssuedClient, IssuerError> {
         let authorities = self.authorities().await?;
-        let profile = Profile::Client { user, group: role.group() };
+        let profile = Profile::Client { user, group: role.group(), of: None };
         let (certificate, key) = match request {
             Some(request) => (authorities.current.issue_for_request(&profile, request, lifetime, now)?, None),
             None => {

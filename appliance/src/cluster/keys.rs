@@ -27,6 +27,10 @@ const ADMIN_LIFETIME: Duration = Duration::days(365);
 /// The user of `admin.kubeconfig`.
 const ADMIN_USER: &str = "admin";
 
+/// What the URI in it has before the member's id. Not the URI of the member, which peers believe: this certificate is
+/// copied to where people work.
+const ADMIN_OF: &str = "admin-of/";
+
 /// Who a node is, as its certificates say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Who {
@@ -42,6 +46,14 @@ impl Who {
     /// The node of this name and raft id, reached on these addresses and on those that every node has.
     pub(crate) fn new(cluster: u128, member: u64, name: &str, reached_on: &[Host]) -> Who {
         Who { name: name.to_owned(), hosts: server_names(name, reached_on), uri: member_uri(cluster, member) }
+    }
+
+    /// What says that an administrator's certificate is of this member, and ends with it.
+    fn admin_uri(&self) -> String {
+        match self.uri.rsplit_once('/') {
+            Some((cluster, member)) => format!("{cluster}/{ADMIN_OF}{member}"),
+            None => format!("{ADMIN_OF}{}", self.uri),
+        }
     }
 
     /// What its certificate says.
@@ -206,12 +218,15 @@ impl Keys {
         };
 
         let standing_admin = standing.and_then(|keys| keys.admin.as_ref());
-        let why = standing_admin
-            .map_or(missing(), |pem| due(pem, &authorities.current, ADMIN_LIFETIME, Duration::ZERO, now));
+        let admin_uri = who.admin_uri();
+        let why = standing_admin.map_or(missing(), |pem| {
+            due(pem, &authorities.current, ADMIN_LIFETIME, Duration::ZERO, now)
+                .or_else(|| unnamed(&pem.certificate, &admin_uri))
+        });
         let admin = match (because("the administrator's certificate", why), standing_admin) {
             (false, Some(admin)) => admin.clone(),
             _ => {
-                let profile = Profile::Client { user: ADMIN_USER, group: ADMIN_GROUP };
+                let profile = Profile::Client { user: ADMIN_USER, group: ADMIN_GROUP, of: Some(&admin_uri) };
                 authorities.current.issue(&profile, ADMIN_LIFETIME, now)?
             }
         };
@@ -276,13 +291,20 @@ fn unlike(certificate: &str, who: &Who) -> Option<String> {
         .then(|| "the node's names or addresses changed".to_owned())
 }
 
+/// Why an administrator's certificate would outlive the member that keeps it: those of earlier versions name none, and a
+/// member that began again has another id.
+fn unnamed(certificate: &str, admin_uri: &str) -> Option<String> {
+    let certificate = Certificate::from_pem(certificate).ok()?;
+    (certificate.uris != [admin_uri]).then(|| "it does not name this member".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use appliance_storage::Revision;
     use time::macros::datetime;
 
     use super::*;
-    use crate::cluster::records::CaRecord;
+    use crate::cluster::records::{CaRecord, MemberId, member_of_uri};
     use crate::cluster::seal::SealKey;
 
     const NOW: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
@@ -367,6 +389,27 @@ mod tests {
         );
         assert_eq!(reason(&with("x", &key), &here, NOW), says("it can not be read"));
         assert_eq!(reason(&with(&certificate, ""), &here, NOW), says("its key can not be read"));
+    }
+
+    #[test]
+    fn the_administrators_certificate_names_the_member_that_keeps_it_and_is_not_the_members() {
+        let (world, who) = (World::new(), who("10.0.0.1"));
+        let (keys, _) = world.renew(None, &who, NOW);
+        let uris = |keys: &Keys| {
+            let admin = keys.admin.as_ref().expect("there is one");
+            Certificate::from_pem(&admin.certificate).expect("read").uris
+        };
+        let expected = "appliance://00000000000000000000000000c0ffee/admin-of/0000000000000007";
+        assert_eq!(uris(&keys), [expected]);
+        assert_eq!(member_of_uri(expected), Some(MemberId(7)));
+
+        let authorities = Authorities::open(&world.record, Revision(1), &world.seal).expect("opens");
+        let profile = Profile::Client { user: ADMIN_USER, group: ADMIN_GROUP, of: None };
+        let before = authorities.current.issue(&profile, ADMIN_LIFETIME, NOW).expect("issued");
+        let before = Keys { admin: Some(before), ..keys.clone() };
+        let (after, reasons) = world.renew(Some(&before), &who, NOW);
+        assert_eq!(reasons, ["the administrator's certificate: it does not name this member"]);
+        assert_eq!((uris(&after), &after.node), (vec![expected.to_owned()], &keys.node));
     }
 
     #[test]

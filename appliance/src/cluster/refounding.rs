@@ -111,9 +111,9 @@ pub(crate) fn make(file: &Path, directory: &Path, plan: &Plan<'_>) -> Result<Mad
 }
 
 /// What names members or belongs to them. The cluster's own name is written anew at the next start, and so is what a
-/// node reports.
+/// node reports. Who was put out stays so: where the authority comes along, what their hosts hold would serve again.
 fn left_behind(with_tokens: bool) -> Vec<Key> {
-    let own = [records::MEMBERS, records::NAMES, records::REMOVED].into_iter();
+    let own = [records::MEMBERS, records::NAMES].into_iter();
     let tokens = [records::TOKENS, records::CREDENTIALS].into_iter().filter(|_| !with_tokens);
     let written_anew =
         [ResourceKey::prefix(Kind::NodeReport, None), ResourceKey::prefix(Kind::ClusterInformation, None)];
@@ -144,4 +144,54 @@ fn settle_authority(store: &mut Store, plan: &Plan<'_>) -> Result<Inheritance, R
     // The file it would heal from must not end before the log begins.
     store.export()?;
     Ok(inheritance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::records::{MemberId, NAMES, REMOVED};
+
+    #[test]
+    fn who_was_put_out_stays_so_in_the_cluster_that_is_made_of_a_snapshot() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::default() };
+        let mut store = Store::open(&directory.path().join("old"), options).expect("opens");
+        let put = |key: Key| Op::Put { key, value: b"{}".to_vec() };
+        let keys = [
+            records::removed_key(MemberId(7)),
+            records::member_key(MemberId(8)),
+            records::name_key("n2"),
+            records::credential_key("c"),
+        ];
+        let command = Command::Txn {
+            author: author::node("n1", "test"),
+            compare: Vec::new(),
+            then: keys.map(put).to_vec(),
+            otherwise: Vec::new(),
+        };
+        store.apply(&[(1, Some(command))]).expect("applied");
+        let file = directory.path().join("old.snapshot");
+        store.snapshot().expect("taken").save(&file).expect("saved");
+
+        let made = directory.path().join("new");
+        fs::create_dir(&made).expect("made");
+        let identity =
+            NodeIdentity::founder("c0ffee".repeat(6)[..32].to_owned(), MemberId(9), "n1".to_owned());
+        let plan = Plan {
+            identity: &identity,
+            revision_jump: 1_000,
+            with_tokens: false,
+            keeps_authority: &|_| false,
+        };
+        make(&file, &made, &plan).expect("made");
+        let options = StoreOptions {
+            cluster: Some(identity.store_cluster()),
+            ballast_bytes: 0,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&made.join(STORE), options).expect("opens");
+        let count = |prefix: &str| store.reader().list(&Key::from(prefix)).expect("read").1.len();
+        let own = [REMOVED, records::MEMBERS, NAMES, records::CREDENTIALS].map(count);
+        assert_eq!(own, [1, 0, 0, 0]);
+    }
 }

@@ -62,7 +62,12 @@ pub(super) async fn demote(api: &Api, call: &Call<'_>, member: &str) -> Answer {
 pub(super) async fn remove(api: &Api, call: &Call<'_>, member: &str) -> Answer {
     let named = membership::find(api.cluster(), member)?;
     membership::remove(api.cluster(), &call.author()?, &named).await?;
-    told(call, &named, "is removed; its node keeps enforcing the policy it has until it is told otherwise")
+    told(
+        call,
+        &named,
+        "is removed; its node keeps enforcing the policy it has until it is told otherwise. Its certificates open nothing \
+         any more; a host that was stolen can make others, until the CA is changed: see \"A stolen host\" in the README",
+    )
 }
 
 fn told(call: &Call<'_>, named: &Named, what: &str) -> Answer {

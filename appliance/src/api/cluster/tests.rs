@@ -336,6 +336,37 @@ async fn a_nodes_certificate_counts_for_as_long_as_the_node_is_a_member() {
 }
 
 #[tokio::test]
+async fn the_administrators_certificate_of_a_host_that_was_put_out_opens_nothing() {
+    let harness = with_member().await;
+    let of = |member: u64| format!("appliance://{:032x}/admin-of/{member:016x}", 1);
+    let (kept, stolen, before) = (harness.showing(of(8)), harness.showing(of(7)), harness.until(far()));
+    for admin in [&kept, &stolen, &before] {
+        assert_eq!(admin.get("/cluster/tokens").await.code, 200);
+    }
+    let mut watch = stolen.until(far()).watch("hostendpoints?watch=1").await;
+    let removed = RemovedRecord {
+        name: "gone".to_owned(),
+        at: records::whole_seconds(OffsetDateTime::now_utc()),
+        by: "root".to_owned(),
+        successor: None,
+        other: Other::new(),
+    };
+    put(&harness, registry::put(records::removed_key(MemberId(7)), &removed).expect("encodes")).await;
+    for path in ["/cluster/tokens", "/cluster/snapshot", "hostendpoints"] {
+        assert_eq!(stolen.get(path).await.code, 401, "{path}");
+    }
+    assert_eq!(watch.brief().await, "ERROR Unauthorized", "also where it listens already");
+    // Another member's goes on, and so does one that an earlier version made, which names none.
+    for admin in [&kept, &before] {
+        assert_eq!(admin.get("/cluster/tokens").await.code, 200);
+    }
+}
+
+fn far() -> OffsetDateTime {
+    OffsetDateTime::now_utc() + Duration::DAY
+}
+
+#[tokio::test]
 async fn a_member_that_began_again_is_who_it_was_until_it_is_removed() {
     let harness = with_member().await;
     let before = harness.as_role("system:node:n2", Role::Node("n2".to_owned())).showing(member_uri(1, 7));
