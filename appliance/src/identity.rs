@@ -186,6 +186,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) token: bool,
     /// What the host calls itself.
     pub(crate) host_name: &'a str,
+    /// The file that a join left which is not finished.
+    pub(crate) unfinished_join: Option<PathBuf>,
     /// `host:port` of the APIs of members this node knows, itself among them: joining one of these is what it did.
     pub(crate) known: &'a [String],
     /// Used only where there is no identity yet.
@@ -236,6 +238,11 @@ pub(crate) enum IdentityError {
          create\" prints it, or leave the token out to begin one"
     )]
     TokenAlone,
+    #[error(
+        "{path}: a join was begun here and is not finished, and without --join this start would begin a cluster of its own; \
+         repeat the join command (\"appliance run --join HOST:PORT --token TOKEN\"), or remove that file to begin a cluster"
+    )]
+    UnfinishedJoin { path: PathBuf },
     #[error("the host name \"{host_name}\" can not name a node; give one with --node-name")]
     HostName { host_name: String },
     #[error(
@@ -281,11 +288,13 @@ fn begin(wanted: Wanted<'_>) -> Result<(Settled, NameSource), IdentityError> {
     if parse_node_name(&node_name).is_err() {
         return Err(IdentityError::HostName { host_name: wanted.host_name.to_owned() });
     }
-    let settled = match wanted.join {
-        Some(_) => Settled::Joins { node_name },
+    let settled = match (wanted.join, wanted.unfinished_join) {
+        (Some(_), _) => Settled::Joins { node_name },
         // Whoever gives a token means to join; a cluster begun by mistake polices nothing and has to be wiped.
-        None if wanted.token => return Err(IdentityError::TokenAlone),
-        None => {
+        (None, _) if wanted.token => return Err(IdentityError::TokenAlone),
+        // So does a host whose join was interrupted, whatever started it now.
+        (None, Some(path)) => return Err(IdentityError::UnfinishedJoin { path }),
+        (None, None) => {
             Settled::Founds(NodeIdentity::founder(wanted.fresh_cluster_id, wanted.fresh_member, node_name))
         }
     };
@@ -341,6 +350,7 @@ mod tests {
             join,
             token: false,
             host_name: "My-Host",
+            unfinished_join: None,
             known: &[],
             fresh_cluster_id: "c0ffee00000000000000000000c0ffee".to_owned(),
             fresh_member: MemberId(7),
@@ -377,6 +387,20 @@ mod tests {
             settle(None, wanted(Some(&named("web-1.rack")), Some(&target))).expect("joins");
         assert_eq!(settled, Settled::Joins { node_name: "web-1.rack".to_owned() });
         assert_eq!(source.to_string(), "the command line");
+    }
+
+    #[test]
+    fn a_host_whose_join_was_interrupted_founds_nothing() {
+        let begun = |join| Wanted { unfinished_join: Some("/data/join.json".into()), ..wanted(None, join) };
+        let refusal = settle(None, begun(None)).expect_err("refused").to_string();
+        for words in ["/data/join.json", "--join HOST:PORT --token TOKEN", "remove that file"] {
+            assert!(refusal.contains(words), "{refusal}");
+        }
+        let target = target();
+        let (settled, _) = settle(None, begun(Some(&target))).expect("goes on");
+        assert_eq!(settled, Settled::Joins { node_name: "my-host".to_owned() });
+        let (settled, _) = settle(Some(founded()), begun(None)).expect("who it is stands");
+        assert_eq!(settled, Settled::Stands(founded()), "a member's directory is no joiner's");
     }
 
     #[test]

@@ -129,6 +129,19 @@ fn a_data_directory_that_cannot_be_one_is_named() {
 }
 
 #[test]
+fn a_host_whose_join_was_interrupted_does_not_found_a_cluster_of_its_own() {
+    let lan = Lan::new();
+    let host = lan.host(2);
+    let directory = tempfile::tempdir().expect("a directory");
+    for file in ["lock", "join.json"] {
+        fs::write(directory.path().join(file), "").expect("written");
+    }
+    let said = refuses(&host, Node::prepare(&host, "h1", &["--no-enforce"]).run_command_in(directory.path()));
+    assert!(said.contains("join.json: a join was begun here") && said.contains("--join HOST:PORT"), "{said}");
+    assert!(!directory.path().join("identity.json").exists());
+}
+
+#[test]
 fn without_nft_or_the_right_to_use_it_the_node_does_not_pretend() {
     let lan = Lan::new();
     let host = lan.host(2);

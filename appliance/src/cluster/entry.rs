@@ -36,6 +36,7 @@ pub(crate) fn settle(config: &Config, data_dir: &DataDir) -> Result<Settled, Ent
         join: config.join.as_ref(),
         token: config.token.is_some(),
         host_name: &host_name,
+        unfinished_join: join_client::unfinished(data_dir.path()),
         known: &known,
         fresh_cluster_id: uuid::Uuid::new_v4().simple().to_string(),
         fresh_member: MemberId::random(),

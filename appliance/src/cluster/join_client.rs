@@ -269,6 +269,12 @@ impl Joiner<'_> {
     }
 }
 
+/// What an earlier attempt left that did not end. Whatever can not be looked at is taken for one.
+pub(crate) fn unfinished(data_dir: &Path) -> Option<PathBuf> {
+    let path = data_dir.join(FILE);
+    path.try_exists().unwrap_or(true).then_some(path)
+}
+
 /// What a node was going to be, it is.
 pub(crate) fn forget(data_dir: &Path) {
     match std::fs::remove_file(data_dir.join(FILE)) {
@@ -376,8 +382,9 @@ mod tests {
         let successor = joiner(directory.path()).intent(Some(first.member)).expect("drawn anew");
         assert_ne!(successor.member, first.member);
 
+        assert_eq!(unfinished(directory.path()), Some(directory.path().join(FILE)));
         forget(directory.path());
-        assert!(!directory.path().join(FILE).exists());
+        assert_eq!(unfinished(directory.path()), None);
     }
 
     #[test]
