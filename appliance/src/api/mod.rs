@@ -73,7 +73,7 @@ mod delete_collection;
 mod discovery;
 mod get;
 #[cfg(test)]
-mod harness;
+pub(crate) mod harness;
 mod health;
 mod incoming;
 mod list;

@@ -433,18 +433,31 @@ async fn add(records: &Records, request: &JoinRequest) -> Result<(), JoinRefusal
     let status = records.raft().status();
     let known = |ids: &[u64]| ids.contains(&request.member.0);
     if known(&status.voters) || known(&status.learners) {
-        return Ok(());
+        return still_let_in(records, request.member).await;
     }
     let deadline = Instant::now() + CHANGE_PATIENCE;
     loop {
+        still_let_in(records, request.member).await?;
         match records.raft().change_members(change).await {
             Err(ChangeError::NoLeader | ChangeError::Busy | ChangeError::Uncertain)
                 if Instant::now() < deadline =>
             {
                 tokio::time::sleep(CHANGE_PAUSE).await;
             }
-            changed => return Ok(changed?),
+            Ok(()) => return still_let_in(records, request.member).await,
+            Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// A member that raft does not know yet may be removed already, and its removal be done: then nobody adds it any more,
+/// and it is told no secrets. Should the removal come between this look and the change, the leader tidies up.
+async fn still_let_in(records: &Records, id: MemberId) -> Result<(), JoinRefusal> {
+    match records.get::<RemovedRecord>(&records::removed_key(id), Look::Latest).await {
+        Ok(Some(_)) => Err(JoinRefusal::IdRemoved(id)),
+        // Whether it can be added is for raft to say.
+        Ok(None) | Err(RecordsError::NoQuorum | RecordsError::Busy) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -504,6 +517,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::api::harness::Harness;
 
     const NOW: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
 
@@ -553,6 +567,25 @@ mod tests {
         let later = json!({"protocol": 7, "version": "12", "shape": "other"});
         let refusal = understand(later.to_string().as_bytes(), NOW).expect_err("refused");
         assert!(matches!(refusal, JoinRefusal::Protocol { theirs: 7, .. }), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_join_that_a_removal_overtook_adds_nobody() {
+        let api = Harness::start().await;
+        let request = understand(request().to_string().as_bytes(), NOW).expect("understood");
+        let tombstone = RemovedRecord {
+            name: request.name.clone(),
+            at: NOW,
+            by: "root".to_owned(),
+            successor: None,
+            other: Other::new(),
+        };
+        let put = registry::put(records::removed_key(request.member), &tombstone).expect("encodes");
+        let author = crate::author::node("n1", "test");
+        api.cluster.records.txn(author, Vec::new(), vec![put]).await.expect("written");
+        let refusal = add(&api.cluster.records, &request).await.expect_err("refused");
+        assert!(matches!(refusal, JoinRefusal::IdRemoved(id) if id == request.member), "{refusal}");
+        assert_eq!(api.raft.status().learners, Vec::<u64>::new());
     }
 
     #[test]

@@ -46,22 +46,21 @@ fn changed(error: &ChangeError) -> Refusal {
 
 /// Makes a learner a voter.
 pub(super) async fn promote(api: &Api, call: &Call<'_>, member: &str) -> Answer {
-    let named = membership::find(api.cluster(), member)?;
+    let named = membership::find(api.cluster(), member).await?;
     membership::promote(api.cluster(), &call.author()?, named.id).await?;
     told(call, &named, "is a voter")
 }
 
 /// Makes a voter a learner.
 pub(super) async fn demote(api: &Api, call: &Call<'_>, member: &str) -> Answer {
-    let named = membership::find(api.cluster(), member)?;
+    let named = membership::find(api.cluster(), member).await?;
     membership::demote(api.cluster(), &call.author()?, named.id).await?;
     told(call, &named, "is a learner until it is promoted")
 }
 
 /// Removes a member.
 pub(super) async fn remove(api: &Api, call: &Call<'_>, member: &str) -> Answer {
-    let named = membership::find(api.cluster(), member)?;
-    membership::remove(api.cluster(), &call.author()?, &named).await?;
+    let named = membership::remove(api.cluster(), &call.author()?, member).await?;
     told(
         call,
         &named,
@@ -82,12 +81,12 @@ fn told(call: &Call<'_>, named: &Named, what: &str) -> Answer {
 pub(super) async fn transfer(api: &Api, call: &Call<'_>, body: &Bytes) -> Answer {
     let wanted: Transfer = decode(body)?;
     let to = match wanted.to {
-        Some(text) => Some(membership::find(api.cluster(), &text)?.id.0),
+        Some(text) => Some(membership::find(api.cluster(), &text).await?.id.0),
         None => None,
     };
     let raft = api.cluster().records.raft();
     let leader = raft.transfer_leadership(to).await.map_err(|error| changed(&error))?;
-    let leader = membership::find(api.cluster(), &MemberId(leader).to_string())?;
+    let leader = membership::known(api.cluster(), &MemberId(leader).to_string())?;
     tracing::info!("member {} ({}) leads, by {}", leader.id, leader.name, call.caller.name());
     Ok(respond::json(StatusCode::OK, &json!({"leader": {"id": leader.id, "name": leader.name}})))
 }
