@@ -55,8 +55,10 @@ fn a_join_killed_half_way_is_repeated_by_the_same_command() {
 #[test]
 fn a_removed_node_says_so_and_may_come_back_as_a_new_member_only() {
     let mut cluster = Cluster::form(3, seed());
+    let mut watch = cluster.apis()[2].watch(&format!("{SETS}?watch=1")).expect("a watch");
     let _ = cluster.ctl(0, &["member", "remove", &name(2), "--yes"]).success();
     let _ = cluster.nodes[2].logged("removed");
+    assert_eq!(watch.next_event(), None, "a watch does not go on where no news come");
     // Wherever it was in becoming a node of its own when this hits it.
     cluster.restart(2);
     let write = || {
@@ -75,6 +77,8 @@ fn a_removed_node_says_so_and_may_come_back_as_a_new_member_only() {
     assert_eq!(status["quorum"], false, "{status}");
     let local = cluster.apis()[2].ask("GET", "/apis/projectcalico.org/v3/tiers?resourceVersion=0", None);
     assert_eq!(local.expect("an answer").status, 200, "what it has it shows");
+    let watch = cluster.apis()[2].ask("GET", &format!("{SETS}?watch=1&resourceVersion=1"), None);
+    assert_eq!(watch.expect("an answer").status, 503, "and watches nothing for anybody");
     cluster.nodes[2].kill();
     fs::remove_dir_all(cluster.nodes[2].data_dir()).expect("take its data away");
     cluster.join(2, 1);

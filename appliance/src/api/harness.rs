@@ -109,6 +109,26 @@ impl Events {
 
 impl Harness {
     pub(crate) async fn start() -> Harness {
+        let harness = Harness::made(false);
+        let author = || author::node("n1", "bootstrap");
+        harness
+            .cluster
+            .keyring
+            .establish(&harness.cluster.records, author)
+            .await
+            .expect("the authority is stored");
+        harness.bootstrap().await;
+        harness
+    }
+
+    /// A node that its cluster has removed, with nothing in its store.
+    pub(crate) async fn removed() -> Harness {
+        let harness = Harness::made(true);
+        harness.raft.wait_status(|status| status.removed).await.expect("raft runs");
+        harness
+    }
+
+    fn made(removed: bool) -> Harness {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::default() };
         let store = Store::open(&dir.path().join("store"), options).expect("the store opens");
@@ -122,7 +142,8 @@ impl Harness {
             server: "https://127.0.0.1:6443".to_owned(),
         };
         let keyring = Keyring::open(opening, None, OffsetDateTime::now_utc()).expect("keys");
-        let config = appliance_consensus::Config::new(1, dir.path());
+        let config =
+            appliance_consensus::Config { removed, ..appliance_consensus::Config::new(1, dir.path()) };
         let raft =
             appliance_consensus::start(config, store, appliance_consensus::Origin::Founder, Box::new(drop))
                 .expect("raft starts");
@@ -142,12 +163,10 @@ impl Harness {
             settings: Settings {
                 tick: Duration::from_millis(100),
                 replace_after: None,
-                removed: false,
+                removed,
                 data_dir: dir.path().to_owned(),
             },
         };
-        let author = || author::node("n1", "bootstrap");
-        cluster.keyring.establish(&cluster.records, author).await.expect("the authority is stored");
         let options = ApiOptions {
             node_name: "n1".to_owned(),
             cluster: cluster.clone(),
@@ -156,7 +175,7 @@ impl Harness {
             shutdown,
         };
         let identity = Identity::User { name: "root".to_owned(), role: Role::Admin };
-        let harness = Harness {
+        Harness {
             registry: Registry::new(raft.clone(), reader.clone()),
             api: Api::new(raft.clone(), reader, options),
             raft,
@@ -165,9 +184,7 @@ impl Harness {
             cluster,
             caller: Caller { identity, address: "unix:0".to_owned(), member: None, proof: Proof::Connection },
             _dir: Arc::new(dir),
-        };
-        harness.bootstrap().await;
-        harness
+        }
     }
 
     async fn bootstrap(&self) {

@@ -9,6 +9,9 @@
 //!   N, compacted      ERROR 410, the end                   ┘
 //! ```
 //!
+//! A node that the cluster has removed hears of no change any more: it shows its own state to who asks for that (0), without
+//! a bookmark that would call it current, and sends everybody else to another node.
+//!
 //! A watch lasts longer than a request, so who asked for it is asked again every second: a token that was revoked, or a
 //! certificate that ended, ends it with 401.
 //!
@@ -19,6 +22,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use appliance_consensus::ReadError;
 use appliance_resources::Status;
 use appliance_storage::{Compacted, Event, Key, Record, Revision, WatchClosed, Watcher};
 use bytes::Bytes;
@@ -69,7 +73,7 @@ pub(crate) async fn watch(api: &Api, call: &Call<'_>, scope: &Scope) -> Answer {
         prefix: prefix(scope, &options.selection),
         selection: options.selection,
         renderer,
-        bookmarks: options.bookmarks,
+        bookmarks: options.bookmarks && !api.registry.raft().status().removed,
         bookmark_at: Instant::now() + BOOKMARK_INTERVAL,
         deadline: Instant::now() + timeout,
         standing_at: Instant::now() + STANDING_INTERVAL,
@@ -134,6 +138,9 @@ enum Wake {
 impl Stream {
     /// Finds the place to begin. What can be refused is refused here, while there is still a status line to say it in.
     async fn begin(&self, start: WatchStart) -> Result<Phase, Refusal> {
+        if self.registry.raft().status().removed && promises_news(&start) {
+            return Err(ReadError::Removed.into());
+        }
         match start {
             WatchStart::After(revision) => {
                 self.registry.settle(Freshness::NotOlderThan(revision)).await?;
@@ -280,6 +287,14 @@ impl Stream {
     }
 }
 
+/// Whether a watch that begins so is one for whoever wants more than this node's own state.
+fn promises_news(start: &WatchStart) -> bool {
+    match start {
+        WatchStart::After(_) | WatchStart::State { announce_end: true, .. } => true,
+        WatchStart::State { freshness, .. } | WatchStart::Now { freshness } => *freshness != Freshness::Any,
+    }
+}
+
 fn error(status: &Status) -> Vec<u8> {
     // A status is strings and numbers; there is nothing in it that JSON could refuse.
     line("ERROR", &serde_json::to_vec(status).unwrap_or_default())
@@ -301,6 +316,24 @@ mod tests {
             let mut events = api.watch(&format!("hostendpoints?{query}")).await;
             assert_eq!(events.brief().await, format!("ADDED a@{a}"), "{query}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_removed_node_shows_what_it_has_and_promises_nothing() {
+        let api = Harness::removed().await;
+        let initial = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        for query in
+            ["", "&resourceVersion=7", &format!("&{initial}"), &format!("&{initial}&resourceVersion=0")]
+        {
+            let refused = api.get(&format!("hostendpoints?watch=1{query}")).await.summary();
+            assert!(
+                refused.starts_with("503 ServiceUnavailable") && refused.contains("removed"),
+                "{query}: {refused}"
+            );
+        }
+        let own = "hostendpoints?watch=1&resourceVersion=0&allowWatchBookmarks=true&timeoutSeconds=1";
+        assert_eq!(api.watch(own).await.brief().await, "end", "no bookmark either");
+        assert_eq!(api.get("hostendpoints?resourceVersion=0").await.code, 200);
     }
 
     #[tokio::test]
