@@ -22,7 +22,8 @@ const RETRY_SECONDS: u32 = 5;
 
 /// The one answer. What was wrong with the data is in the log, which strangers do not read.
 const REASON: &str = "the data of this member is given up, and it waits for a fresh copy from the other members: ask one of \
-                      them; policy stays in force";
+                      them; policy stays in force. If they have no quorum without it, as the other of two voters, nobody \
+                      can give it one: then appliance ctl recover there, and let this host join anew";
 
 /// Both doors, bound, and nobody behind them yet.
 pub(crate) struct Anteroom<'a> {

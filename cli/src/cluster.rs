@@ -217,7 +217,13 @@ impl Status {
                 needed - heard,
                 lost.join(", ")
             ),
-            "Only if they are lost for good, on a surviving host: appliance ctl recover".to_string(),
+            match all {
+                // The other of two can not be given a copy by the one alone, whatever it waits for.
+                2 => "Only if it is lost for good, or its log says that its data is given up, on a surviving host: \
+                      appliance ctl recover",
+                _ => "Only if they are lost for good, on a surviving host: appliance ctl recover",
+            }
+            .to_string(),
         ]
     }
 }
@@ -262,7 +268,8 @@ impl Member {
         let mut advice = Vec::new();
         if self.diverged {
             advice.push(format!(
-                "{name} holds another history than the leader and serves nothing: on that host, appliance ctl node reseed"
+                "{name} holds another history than the leader and serves nothing: it fetches a fresh copy by itself as soon as \
+                 there is a quorum without it; its log says how far it is."
             ));
         }
         match self.enforcement.as_deref() {
@@ -361,6 +368,14 @@ mod tests {
     }
 
     #[test]
+    fn of_two_voters_the_one_left_goes_on_alone_where_the_other_has_nothing_to_bring() {
+        let status = status(false, &[("a", false, 5, 5), ("b", false, 5, 5)]);
+        let advice = status.advice(NOW);
+        assert!(advice[2].contains("its log says that its data is given up"), "{advice:?}");
+        assert!(advice[2].ends_with("appliance ctl recover"), "{advice:?}");
+    }
+
+    #[test]
     fn a_removed_node_gives_no_advice_about_others() {
         let mut status = status(false, &[("a", false, 5, 5), ("b", false, 5, 5)]);
         status.members[0].role = "removed".to_string();
@@ -420,7 +435,7 @@ mod tests {
         status.members[2].enforcement = Some("Failing".to_string());
         let advice = status.advice(NOW);
         for (line, expected) in
-            advice.iter().zip(["ends in 4 days", "node reseed", "says Failing", "5000 entries behind"])
+            advice.iter().zip(["ends in 4 days", "by itself", "says Failing", "5000 entries behind"])
         {
             assert!(line.contains(expected), "{line}");
         }

@@ -60,7 +60,11 @@ pub(crate) async fn carry_out(
         match joiner.replace(was).await {
             Ok(identity) => break identity,
             Err(error) if error.passes() => {
-                tracing::warn!("no member can give this one a fresh copy yet: {error}");
+                tracing::warn!(
+                    "no member can give this one a fresh copy yet: {error}; if the others have no quorum without it, as \
+                     the other of two voters, none ever can: then \"appliance ctl recover\" there, and let this host join \
+                     anew with an empty data directory"
+                );
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error.into()),

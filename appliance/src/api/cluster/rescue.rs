@@ -56,15 +56,16 @@ pub(super) fn reseed(api: &Api, call: &Call<'_>) -> Answer {
             "this node was removed from the cluster; empty its data directory and join again",
         ));
     }
-    spare(&cluster.records.raft().status(), cluster.member.0).map_err(conflict)?;
+    spare(&cluster.records.raft().status(), cluster.member.0, &cluster.node_name).map_err(conflict)?;
     let reason = format!("asked for by {} at {}", call.caller.name(), call.caller.address);
     wish(reseed::request(&cluster.settings.data_dir, &reason))?;
     cluster.restart.request("this member fetches a fresh copy");
     accepted("this member restarts and fetches a fresh copy from the others; policy stays in force")
 }
 
-/// Whether the others can do without this member's copy, which will be gone before the new one is there.
-fn spare(status: &RaftStatus, own: u64) -> Result<(), String> {
+/// Whether the others can do without this member's copy, which will be gone before the new one is there. They must take
+/// in a new member while the vote of this one is still counted and no longer cast, so they alone must be a majority of all.
+fn spare(status: &RaftStatus, own: u64, name: &str) -> Result<(), String> {
     let others: Vec<u64> = status.voters.iter().copied().filter(|voter| *voter != own).collect();
     if others.is_empty() {
         return Err("this member has the only copy there is; restore a snapshot instead".to_owned());
@@ -75,7 +76,15 @@ fn spare(status: &RaftStatus, own: u64) -> Result<(), String> {
         usize::try_from(heard).unwrap_or(usize::MAX) <= 2 * patience
     };
     let living = others.iter().filter(|voter| lives(voter)).count();
-    let needed = others.len() / 2 + 1;
+    let needed = status.voters.len() / 2 + 1;
+    if others.len() < needed {
+        return Err(format!(
+            "without this member the others are no majority of the {} voters and could not take its successor in; let it \
+             vote no more first, and again when it has its copy: appliance ctl member demote {name}, then this, then \
+             appliance ctl member promote {name}",
+            status.voters.len()
+        ));
+    }
     if !status.has_quorum() || living < needed {
         return Err(format!(
             "only {living} of the {} other voters answer, and {needed} must: without them this copy may be the last",
@@ -115,11 +124,24 @@ mod tests {
 
     #[test]
     fn a_copy_is_given_up_only_while_the_others_can_do_without_it() {
-        assert!(spare(&status(&[(2, 1), (3, 5)]), 1).is_ok());
-        assert!(spare(&status(&[(2, 1)]), 1).is_ok());
-        assert!(spare(&status(&[(2, 1), (3, 500)]), 1).unwrap_err().contains("only 1 of the 2"));
-        assert!(spare(&status(&[]), 1).unwrap_err().contains("the only copy"));
+        let spare = |status: &RaftStatus| spare(status, 1, "n1");
+        assert!(spare(&status(&[(2, 1), (3, 5)])).is_ok());
+        assert!(spare(&status(&[(2, 1), (3, 500)])).unwrap_err().contains("only 1 of the 2"));
+        assert!(spare(&status(&[])).unwrap_err().contains("the only copy"));
         let lost = RaftStatus { leader: None, ..status(&[(2, 1), (3, 1)]) };
-        assert!(spare(&lost, 1).is_err(), "without a leader nobody can take the new copy in");
+        assert!(spare(&lost).is_err(), "without a leader nobody can take the new copy in");
+    }
+
+    #[test]
+    fn the_others_alone_must_be_a_majority_while_the_vote_is_still_counted() {
+        let spare = |status: &RaftStatus| spare(status, 1, "n1");
+        let two = spare(&status(&[(2, 1)])).unwrap_err();
+        assert!(two.contains("no majority of the 2 voters") && two.contains("member demote n1"), "{two}");
+        assert!(spare(&status(&[(2, 1), (3, 1), (4, 500)])).unwrap_err().contains("and 3 must"));
+        assert!(spare(&status(&[(2, 1), (3, 1), (4, 1)])).is_ok());
+        assert!(spare(&status(&[(2, 1), (3, 1), (4, 1), (5, 500)])).is_ok());
+        // A learner's vote is not counted.
+        let learner = RaftStatus { voters: vec![2], ..status(&[(2, 1)]) };
+        assert!(spare(&learner).is_ok());
     }
 }

@@ -76,9 +76,14 @@ fn standing(status: &Status, here: &str) -> String {
     };
     let lost: Vec<&str> = status.missing().map(|member| member.name.as_str()).collect();
     let lost = if lost.is_empty() { "members that are not reached".to_string() } else { lost.join(", ") };
+    // The other of two can not be given a copy by the one alone, however often it is started.
+    let hopeless = match status.voters().count() {
+        2 => format!("That is of no use if the log of {lost} says that its data is given up.\n"),
+        _ => String::new(),
+    };
     format!(
         "Cluster {}: {} of {} voters can be reached, {} are needed.\n\n{}\
-         Try first: start {lost}. With a quorum nothing at all is lost.\n\
+         Try first: start {lost}. With a quorum nothing at all is lost.\n{hopeless}\
          Lost by recovering: every write that only {lost} had; nobody can say which. {here} goes on alone, with what it \
          holds and with a new set of members. Started again later, the others must not come back with their old data.\n",
         status.cluster,
