@@ -246,7 +246,9 @@ pub(crate) enum IdentityError {
     #[error("the host name \"{host_name}\" can not name a node; give one with --node-name")]
     HostName { host_name: String },
     #[error(
-        "{path}: can not be read as this node's identity: {reason}; restore it from a backup, it is not rewritten"
+        "{path}: can not be read as this node's identity: {reason}; it is not rewritten: restore it from a backup, or, in a \
+         cluster of several, take this host out on another member (\"appliance ctl member remove\"), move the data directory \
+         away and join again"
     )]
     Unreadable { path: PathBuf, reason: String },
     #[error(

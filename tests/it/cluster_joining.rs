@@ -86,6 +86,34 @@ fn a_removed_node_says_so_and_may_come_back_as_a_new_member_only() {
 }
 
 #[test]
+fn a_node_that_does_not_start_any_more_is_reseeded_by_its_directory() {
+    let mut cluster = Cluster::form(3, seed());
+    let data_dir = cluster.nodes[2].data_dir();
+    let before = cluster.member_seen_by(0, 2).expect("a member")["id"].clone();
+    let reseed = |cluster: &Cluster| {
+        let directory = data_dir.to_str().expect("printable");
+        cluster.nodes[2].ctl(&["node", "reseed", "--yes", "--data-dir", directory])
+    };
+    assert!(reseed(&cluster).failure().contains("a node runs with it"));
+
+    // As a disk that can not be read where the store is: no damage that anybody would heal from it.
+    cluster.nodes[2].kill();
+    let store = data_dir.join("store");
+    fs::remove_dir_all(&store).expect("lose the store");
+    fs::write(&store, "no directory").expect("in its place");
+    cluster.nodes[2].spawn();
+    assert_eq!(cluster.nodes[2].wait().code(), Some(1), "{}", cluster.nodes[2].log());
+
+    assert!(reseed(&cluster).success().contains("fetches a fresh copy when it is started"));
+    cluster.nodes[2].spawn();
+    let id = || cluster.member_seen_by(0, 2).map(|member| (member["id"].clone(), member["role"].clone()));
+    cluster.eventually("another member of its name to vote", id, |seen| {
+        seen.as_ref().is_some_and(|(id, role)| *id != before && *role == "voter")
+    });
+    cluster.wait_healthy();
+}
+
+#[test]
 fn a_member_that_is_removed_answers_who_removes_it_and_who_writes_to_it() {
     let cluster = Cluster::form(3, seed());
     let api = &cluster.apis()[2];

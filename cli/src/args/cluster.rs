@@ -237,7 +237,9 @@ pub(crate) struct Recover {
 pub(crate) enum Node {
     /// Drop the state of the node this command reaches and fetch a fresh copy from its peers
     #[command(after_help = "Examples:\n  \
-        # On the host whose copy is damaged\n  appliance ctl node reseed --yes\n\n\
+        # On the host whose copy is damaged\n  appliance ctl node reseed --yes\n  \
+        # On a host whose node does not start any more: stop it, then start it again\n  \
+        appliance ctl node reseed --data-dir /var/lib/appliance --yes\n\n\
         The host keeps enforcing meanwhile. Refused when the other members could not give the state back.")]
     Reseed(Reseed),
 }
@@ -245,6 +247,9 @@ pub(crate) enum Node {
 /// `node reseed`.
 #[derive(Debug, Args)]
 pub(crate) struct Reseed {
+    /// The data directory of a node that does not run: its next start fetches the copy
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,

@@ -301,6 +301,21 @@ fn a_reseed_names_the_node_and_asks() {
 }
 
 #[test]
+fn a_node_that_does_not_start_is_reseeded_by_its_directory_and_nobody_is_asked_over_the_network() {
+    let lab = Lab::new();
+    let seen = lab.ctl("node reseed --data-dir /d/stopped", "");
+    assert!(
+        seen.status == 1 && seen.err.starts_with("At its next start the node of /d/stopped will"),
+        "{seen:?}"
+    );
+    let done = "n1 fetches a fresh copy when it is started\n";
+    assert_eq!(lab.ctl("node reseed --data-dir /d/stopped --yes", ""), super::seen(0, done, ""));
+    let seen = lab.ctl("node reseed --data-dir /d/running --yes", "");
+    assert!(seen.status == 1 && seen.err.contains("/d/running: in use"), "{seen:?}");
+    assert_eq!(lab.sent(), []);
+}
+
+#[test]
 fn the_authority_is_replaced_in_two_steps() {
     let lab = Lab::new();
     let answer = |phase: &str, waiting: &[&str]| {

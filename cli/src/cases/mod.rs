@@ -128,6 +128,12 @@ pub(crate) const OFFLINE: crate::Offline = crate::Offline {
         Ok(serde_json::json!({"cluster": "c2", "dataDir": args.data_dir, "file": args.file,
                               "node": args.node_name, "revision": 42 + args.revision_jump}))
     },
+    reseed: |data_dir| match data_dir.file_name().is_some_and(|name| name == "stopped") {
+        true => {
+            Ok(serde_json::json!({"node": "n1", "message": "n1 fetches a fresh copy when it is started"}))
+        }
+        false => Err(format!("data directory {}: in use", data_dir.display())),
+    },
 };
 
 /// What a person sees of one command.
