@@ -166,7 +166,7 @@ fn work(
     let stop = async move { told.requested().await };
     // Read before the reconciler writes another.
     let enforced = saved::revision(&place.data_dir.join(STATE_DIRECTORY));
-    let begins = if place.removed { Begins::Alone } else { Begins::Current { enforced } };
+    let begins = if place.removed { Begins::Alone { enforced } } else { Begins::Current { enforced } };
     let reconciler = tokio::spawn(Reconciler::run(options, incoming, report, stop));
     let syncer = Syncer::new(registry.raft().clone(), registry.reader().clone(), inputs, refusals, begins);
     Work::On { trigger, syncer: tokio::spawn(syncer.run()), reconciler }

@@ -28,6 +28,9 @@ const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
 /// How long a leader is waited for before the local state has to do: several elections.
 const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A removed member that can follow nothing says so this often: nobody will come to mend it who does not know.
+const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
+
 /// Where the syncer stands.
 enum State {
     /// Nothing known, or too much missed; the next step lists everything.
@@ -64,17 +67,21 @@ pub(crate) enum Begins {
         /// That revision.
         enforced: Option<u64>,
     },
-    /// Anything: this member was removed from its cluster, and its own copy is the last word it will hear.
-    Alone,
+    /// This member was removed from its cluster, and its own copy is the last word it will hear. So it must have one,
+    /// no older than the revision that this host was to enforce last: a copy that never arrived, or whose end is lost,
+    /// takes policy back and never gets better.
+    Alone {
+        /// That revision.
+        enforced: Option<u64>,
+    },
 }
 
 impl Begins {
-    /// Whether a state at `revision` will do although nobody leads.
+    /// Whether a state at `revision` will do although nobody leads. An empty one never does: whoever has nothing can not
+    /// say that there is nothing.
     fn without_leader(self, revision: u64) -> bool {
-        match self {
-            Begins::Current { enforced } => enforced.is_some_and(|enforced| revision >= enforced),
-            Begins::Alone => true,
-        }
+        let (Begins::Current { enforced } | Begins::Alone { enforced }) = self;
+        revision > Revision::FIRST.0 && enforced.is_some_and(|enforced| revision >= enforced)
     }
 }
 
@@ -117,8 +124,13 @@ impl Syncer {
     /// lag behind its own log, and so behind the ruleset in the kernel. When nobody leads, one that is not behind it
     /// does as well: interfaces that come are policed, and what others do to the table is put right.
     async fn catch_up(&self) -> Result<(), appliance_storage::Stopped> {
-        if self.begins == Begins::Alone {
-            return self.reader.wait_applied(self.raft.status().commit).await;
+        if let Begins::Alone { enforced } = self.begins {
+            self.reader.wait_applied(self.raft.status().commit).await?;
+            while !self.begins.without_leader(self.reader.revision().0) {
+                self.tell_incomplete(enforced);
+                tokio::time::sleep(TELL_AGAIN).await;
+            }
+            return Ok(());
         }
         let patience = Instant::now() + LEADER_PATIENCE;
         loop {
@@ -139,6 +151,16 @@ impl Syncer {
                 }
             }
         }
+    }
+
+    fn tell_incomplete(&self, enforced: Option<u64>) {
+        let enforced = enforced.map_or_else(|| "not known".to_owned(), |enforced| enforced.to_string());
+        tracing::error!(
+            "this removed member's own copy is at revision {}, and what this host enforced last is {enforced}: following it \
+             could open the host, so the policy that was enforced last stays in force and changes no more; join again to \
+             be policed by a cluster",
+            self.reader.revision()
+        );
     }
 
     /// One message, so that the dataplane never sees half of a list.
@@ -379,6 +401,18 @@ mod tests {
         assert!(begins(Some(7)).without_leader(7) && begins(Some(7)).without_leader(8));
         assert!(!begins(Some(7)).without_leader(6), "its last entries are lost, for now");
         assert!(!begins(None).without_leader(9), "nobody knows what is in the kernel");
+    }
+
+    #[test]
+    fn a_removed_member_follows_its_own_copy_only_if_that_takes_nothing_back() {
+        let alone = |enforced| Begins::Alone { enforced };
+        assert!(alone(Some(7)).without_leader(7) && alone(Some(7)).without_leader(8));
+        assert!(!alone(Some(7)).without_leader(6), "its last entries are lost");
+        assert!(
+            !alone(Some(7)).without_leader(0) && !alone(Some(0)).without_leader(0),
+            "it never got a copy"
+        );
+        assert!(!alone(None).without_leader(9), "nobody knows what is in the kernel");
     }
 
     #[test]
