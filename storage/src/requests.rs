@@ -315,7 +315,7 @@ mod tests {
 
     /// The same as a start finds it.
     fn loaded(standing: &BTreeMap<Vec<u8>, Vec<u8>>) -> Requests {
-        let (mut requests, mut blobs) = (Requests::default(), crate::load::Blobs::default());
+        let (mut requests, mut blobs) = (Requests::default(), crate::check::Blobs::default());
         for (key, value) in standing {
             if let Some((_, blob)) = blobs.push(key, value).unwrap() {
                 requests.load(&blob).unwrap();
