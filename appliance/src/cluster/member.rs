@@ -141,7 +141,7 @@ impl Member {
     pub(crate) async fn start(opened: Opened, start: Start<'_>) -> Result<Member, MemberError> {
         let Start { config, data_dir, identity, own, keyring, listener } = start;
         let Opened { store, reader } = opened;
-        let directory = Directory::start(own.clone(), reader.clone()).await;
+        let directory = Directory::start(own.clone(), reader.clone());
         let origin = if identity.is_joiner() { Origin::Joiner } else { Origin::Founder };
         let (sender, transport) = match identity.removed {
             true => (silence(), None),

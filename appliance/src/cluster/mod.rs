@@ -19,6 +19,7 @@ pub(crate) mod keyring;
 #[cfg(test)]
 mod keyring_tests;
 pub(crate) mod keys;
+mod look_ups;
 pub(crate) mod member;
 pub(crate) mod membership;
 mod own_record;

@@ -2,12 +2,13 @@
 //!
 //! The members' records in the store say it. Before this node has any (it has just joined, or its store is gone) the
 //! file `peers.json` in the data directory does, which is written whenever the records change. From both follow the
-//! addresses that the transport dials, the members it refuses, and the ways that policy can not close. It refuses to
-//! decide who is a member: raft does; to know an address too many is harmless.
+//! addresses that the transport dials, the members it refuses, and the ways that policy can not close. Names among the
+//! addresses are looked up beside that, and nobody waits for it. It refuses to decide who is a member: raft does; to know
+//! an address too many is harmless.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::look_ups::{self, LookUps, Resolver};
 use super::records::{self, MemberId, MemberRecord};
 use crate::data_dir;
 
@@ -28,9 +30,6 @@ const FORMAT: u32 = 1;
 
 /// Names among the addresses are looked up this often: a member that moved is found by those who know it by name.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
-
-/// A name server that says nothing must not keep the addresses that are known from being told.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After a store that would not be read.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -109,15 +108,20 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Begins with what the store or else the file says, and follows the store from there.
-    pub(crate) async fn start(own: Own, reader: Reader) -> Directory {
-        let mut senders = Senders::new(own);
+    /// Begins with what the store or else the file says, and follows the store from there. Waits for nobody: what names
+    /// mean is known later.
+    pub(crate) fn start(own: Own, reader: Reader) -> Directory {
+        Directory::with(own, reader, look_ups::system())
+    }
+
+    fn with(own: Own, reader: Reader, resolver: Resolver) -> Directory {
+        let mut senders = Senders::new(own, resolver);
         let remembered = load(&senders.own.data_dir, &senders.own.cluster).unwrap_or_default();
         let (revision, known) = match read(&reader) {
             Ok((revision, known)) if !known.members.is_empty() => (revision, known),
             _ => (Revision::ZERO, remembered),
         };
-        senders.tell(known).await;
+        senders.tell(known);
         Directory {
             peers: senders.peers.subscribe(),
             addresses: senders.addresses.subscribe(),
@@ -157,6 +161,7 @@ impl Drop for Directory {
 /// The other ends.
 struct Senders {
     own: Own,
+    look_ups: LookUps,
     peers: watch::Sender<Peers>,
     addresses: watch::Sender<Addresses>,
     removed: watch::Sender<Removed>,
@@ -164,9 +169,10 @@ struct Senders {
 }
 
 impl Senders {
-    fn new(own: Own) -> Senders {
+    fn new(own: Own, resolver: Resolver) -> Senders {
         Senders {
             own,
+            look_ups: LookUps::new(resolver),
             peers: watch::Sender::default(),
             addresses: watch::Sender::default(),
             removed: watch::Sender::default(),
@@ -175,7 +181,7 @@ impl Senders {
     }
 
     /// Passes on what is known now, to each who follows only what is news to them.
-    async fn tell(&mut self, known: Peers) {
+    fn tell(&mut self, known: Peers) {
         replace(&self.addresses, addresses(&known, self.own.id));
         replace(&self.removed, known.removed.iter().map(|id| id.0).collect());
         if replace(&self.peers, known) {
@@ -186,20 +192,16 @@ impl Senders {
                 );
             }
         }
-        self.look_up().await;
+        let wanted = reached(&self.peers.borrow(), &self.own);
+        self.look_ups.want(wanted.into_iter().filter(|text| text.parse::<SocketAddr>().is_err()).collect());
+        self.protect();
     }
 
-    /// What policy can not close, with the names among the addresses as they are today.
-    async fn look_up(&self) {
+    /// What policy can not close: the addresses, and what the names among them were found to mean.
+    fn protect(&self) {
         let wanted = reached(&self.peers.borrow(), &self.own);
         let mut outbound: BTreeSet<SocketAddr> = wanted.iter().filter_map(|text| text.parse().ok()).collect();
-        for name in wanted.iter().filter(|text| text.parse::<SocketAddr>().is_err()) {
-            match tokio::time::timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host(name.as_str())).await {
-                Ok(Ok(found)) => outbound.extend(found.map(canonical)),
-                Ok(Err(error)) => tracing::debug!("member address {name} can not be looked up: {error}"),
-                Err(_) => tracing::debug!("member address {name}: the name server does not answer"),
-            }
-        }
+        outbound.extend(self.look_ups.found());
         replace(&self.protected, Protected { inbound: self.own.ports.clone(), outbound });
     }
 }
@@ -217,7 +219,8 @@ async fn follow(mut senders: Senders, reader: Reader, mut revision: Revision) {
                         tokio::time::sleep(RETRY_PAUSE).await;
                         break;
                     },
-                    _ = look_up.tick() => senders.look_up().await,
+                    _ = look_up.tick() => senders.look_ups.refresh(),
+                    news = senders.look_ups.answered() => if news { senders.protect() },
                 }
             }
         }
@@ -226,7 +229,7 @@ async fn follow(mut senders: Senders, reader: Reader, mut revision: Revision) {
                 revision = at;
                 // An empty store knows less than the file.
                 if !known.members.is_empty() {
-                    senders.tell(known).await;
+                    senders.tell(known);
                 }
             }
             Err(error) => {
@@ -284,11 +287,6 @@ fn reached(peers: &Peers, own: &Own) -> BTreeSet<String> {
     members.chain(own.peer.iter().chain(&own.api)).cloned().collect()
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = address.ip().to_canonical();
-    SocketAddr::new(ip, address.port())
-}
-
 /// What an earlier run knew of this cluster. It is a hint: one that can not be read is no hint.
 pub(crate) fn load(data_dir: &Path, cluster: &str) -> Option<Peers> {
     let path = data_dir.join(FILE);
@@ -321,6 +319,10 @@ pub(crate) fn save(data_dir: &Path, cluster: &str, peers: &Peers) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use appliance_storage::{Author, Command, Op, Store, StoreOptions};
+    use time::OffsetDateTime;
+
+    use super::look_ups::tests::{Zone, answering};
     use super::*;
 
     fn peer(id: u64, host: &str) -> Peer {
@@ -358,13 +360,51 @@ mod tests {
     #[tokio::test]
     async fn policy_can_close_neither_our_ports_nor_the_way_to_any_member() {
         let directory = tempfile::tempdir().expect("tempdir");
-        let mut senders = Senders::new(Own { data_dir: directory.path().to_owned(), ..own() });
-        senders.tell(known()).await;
+        let own = Own { data_dir: directory.path().to_owned(), ..own() };
+        let mut senders = Senders::new(own, look_ups::system());
+        senders.tell(known());
+        while !senders.look_ups.answered().await {}
+        senders.protect();
         let protected = senders.protected.borrow().clone();
         assert_eq!(protected.inbound, BTreeSet::from([2380, 6443]));
         let has = |address: &str| protected.outbound.contains(&address.parse().expect("address"));
         assert!(has("10.0.0.1:2380") && has("10.0.0.1:6443") && has("[fd00::2]:2380"), "{protected:?}");
-        assert!(has("127.0.0.1:2380") || has("[::1]:2380"), "names are looked up: {protected:?}");
+        let port = |port| has(&format!("127.0.0.1:{port}")) || has(&format!("[::1]:{port}"));
+        assert!(port(2380) || port(6443), "names are looked up: {protected:?}");
+    }
+
+    #[tokio::test]
+    async fn a_dead_name_server_holds_up_neither_the_start_nor_the_members_that_come_and_go() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        save(folder.path(), "c0ffee", &known()).expect("saved");
+        let options = StoreOptions { ballast_bytes: 0, ..StoreOptions::default() };
+        let mut store = Store::open(&folder.path().join("store"), options).expect("opened");
+        let own = Own { data_dir: folder.path().to_owned(), ..own() };
+        let zone = Zone::default();
+
+        let known = Directory::with(own, store.reader(), answering(&zone));
+        assert_eq!(known.addresses().borrow().keys().copied().collect::<Vec<_>>(), [2, 3]);
+        let has =
+            |address: &str| known.protected().borrow().outbound.contains(&address.parse().expect("address"));
+        assert!(has("[fd00::2]:2380"), "what needs no name server is known at once");
+
+        let mut record = MemberRecord::new(MemberId(4), "n4", OffsetDateTime::UNIX_EPOCH);
+        record.peer = vec!["n4.example:2380".to_owned()];
+        let value = records::encode(&record).expect("encoded");
+        put(&mut store, records::member_key(MemberId(4)), value);
+        put(&mut store, records::removed_key(MemberId(2)), b"{}".to_vec());
+        let waits = "in time, whatever the name server does";
+        known.addresses().wait_for(|addresses| addresses.contains_key(&4)).await.expect(waits);
+        known.removed().wait_for(|removed| removed.contains(&2)).await.expect(waits);
+    }
+
+    fn put(store: &mut Store, key: Key, value: Vec<u8>) {
+        let index = store.applied_index() + 1;
+        let author =
+            Author { name: "a".into(), source: String::new(), reason: String::new(), time: 0, request: None };
+        let then = vec![Op::Put { key, value }];
+        let command = Command::Txn { author, compare: vec![], then, otherwise: vec![] };
+        store.apply(&[(index, Some(command))]).expect("applied");
     }
 
     #[test]
