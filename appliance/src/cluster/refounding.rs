@@ -179,9 +179,10 @@ mod tests {
             NodeIdentity::founder("c0ffee".repeat(6)[..32].to_owned(), MemberId(9), "n1".to_owned());
         let plan = Plan {
             identity: &identity,
+            above: Revision::ZERO,
             revision_jump: 1_000,
             with_tokens: false,
-            keeps_authority: &|_| false,
+            inherits: &|_| Inheritance::Sealed,
         };
         make(&file, &made, &plan).expect("made");
         let options = StoreOptions {
