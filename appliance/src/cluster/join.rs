@@ -316,7 +316,7 @@ async fn look(
                 None => Compare::Absent { key: name_key.clone() },
             },
         ],
-        then: vec![registry::put(member_key, candidate)?, registry::put(name_key, &id)?],
+        then: vec![registry::put(member_key.clone(), candidate)?, registry::put(name_key, &id)?],
     };
     match (right, name) {
         (Right::Token(token), None) => {
@@ -330,7 +330,11 @@ async fn look(
             if name.is_some_and(|name| name.value != old) {
                 return Err(JoinRefusal::NotThatMember { old });
             }
-            admission.compare.extend(still_belongs(records, old).await?);
+            let (standing, held) = still_belongs(records, old).await?;
+            admission.compare.extend(standing);
+            // What an operator wants of the host does not end with its data.
+            let successor = MemberRecord { held, ..candidate.clone() };
+            admission.then[0] = registry::put(member_key, &successor)?;
             let tombstone = RemovedRecord {
                 name: request.name.clone(),
                 at: records::whole_seconds(now),
@@ -346,8 +350,8 @@ async fn look(
 }
 
 /// What must still be so when a member is replaced: it may have been removed since its certificate was looked at, and a
-/// certificate lives longer than a membership.
-async fn still_belongs(records: &Records, old: MemberId) -> Result<[Compare; 2], JoinRefusal> {
+/// certificate lives longer than a membership. And whether it is to stay a learner.
+async fn still_belongs(records: &Records, old: MemberId) -> Result<([Compare; 2], bool), JoinRefusal> {
     let (member_key, removed_key) = (records::member_key(old), records::removed_key(old));
     if records.get::<RemovedRecord>(&removed_key, Look::Local).await?.is_some() {
         return Err(JoinRefusal::Removed { old });
@@ -358,7 +362,8 @@ async fn still_belongs(records: &Records, old: MemberId) -> Result<[Compare; 2],
         Some(member) => member.unchanged(),
         None => Compare::Absent { key: member_key },
     };
-    Ok([standing, Compare::Absent { key: removed_key }])
+    let held = member.is_some_and(|member| member.value.held);
+    Ok(([standing, Compare::Absent { key: removed_key }], held))
 }
 
 /// Refuses a node that says it is where another member is: nobody would ever reach it there, and it would stay a dead

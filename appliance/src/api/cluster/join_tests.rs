@@ -200,10 +200,13 @@ async fn a_member_that_begins_again_is_let_in_once_and_as_often_as_it_repeats_it
     assert_eq!(Host::new("n2", "00000000000000ff").join(&api, &token).await.code, 200);
     let itself = as_member(&api, "n2", 0xff);
     let successor = Host::new("n2", "0000000000000044");
+    rewrite(&api, 0xff, |record| record.held = true).await;
     let request = || successor.successor_of("00000000000000ff");
     let first = itself.post("/cluster/join", request()).await;
     assert_eq!(first.code, 200, "{}", first.summary());
     assert_eq!(members(&api), [("0000000000000044".to_owned(), "n2".to_owned())]);
+    let records = api.cluster.records.local_list::<MemberRecord>(MEMBERS).expect("read");
+    assert!(records[0].value.held, "an operator wants this host to stay a learner");
     // Its answer was lost, and the certificate it has is that of a member which is none any more.
     let again = itself.post("/cluster/join", request()).await;
     assert_eq!(again.code, 200, "{}", again.summary());
