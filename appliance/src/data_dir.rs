@@ -142,16 +142,22 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads a whole small file; `None` when there is none.
+/// Reads a whole small file of text; `None` when there is none.
 pub(crate) fn read_small(path: &Path) -> io::Result<Option<String>> {
+    let text = read_small_bytes(path)?.map(String::from_utf8).transpose();
+    text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// The same of any file.
+pub(crate) fn read_small_bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(Some(text))
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]

@@ -136,13 +136,15 @@ impl KeyFiles {
         Ok(Some(Pem { certificate, key }))
     }
 
+    /// Bytes that are no text are damage like any other, which whoever reads the text finds, and heals.
     fn read(&self, name: &str) -> Result<Option<String>, KeyFilesError> {
         let path = self.path(name);
-        data_dir::read_small(&path).map_err(|source| KeyFilesError::Io {
+        let bytes = data_dir::read_small_bytes(&path).map_err(|source| KeyFilesError::Io {
             path,
             attempt: "can not be read",
             source,
-        })
+        })?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Writes nothing where nothing would change: most looks change nothing.

@@ -63,7 +63,8 @@ pub(crate) enum KeyringError {
     /// The authority of a formed cluster is nowhere.
     #[error(
         "{directory}: this node's certificate is missing or damaged and its store does not hold the cluster's \
-         authority; restore the directory from a backup or re-seed the node"
+         authority; restore the directory from a backup, or take this host out on another member (\"appliance ctl member \
+         remove\") and let it join again with an empty one"
     )]
     Lost {
         /// Where the keys should be.

@@ -193,13 +193,41 @@ async fn a_lost_certificate_is_made_anew_and_a_lost_sealing_key_stops_the_start(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_flipped_bit_in_a_certificate_or_key_is_healed_whichever_bit_it_is() {
+    let directory = temporary();
+    start(directory.path(), false).await.expect("made").stop().await;
+    for name in ["ca.crt", "node.crt", "node.key", "admin.crt", "admin.key"] {
+        for bit in [0x01, 0x80] {
+            let path = directory.path().join("pki").join(name);
+            let mut bytes = fs::read(&path).expect("read");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= bit;
+            fs::write(&path, &bytes).expect("written");
+            let node =
+                start(directory.path(), true).await.unwrap_or_else(|error| panic!("{name} {bit}: {error}"));
+            assert_ne!(fs::read(&path).expect("read"), bytes, "{name} {bit}");
+            node.stop().await;
+        }
+    }
+    let path = directory.path().join("pki/seal.key");
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[0] ^= 0x80;
+    fs::write(&path, bytes).expect("written");
+    let said = half_start(directory.path(), true).err().expect("refused").to_string();
+    assert!(said.contains("seal.key: is no sealing key"), "what nothing heals is named: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_formed_node_without_any_authority_makes_no_second_one() {
     let directory = temporary();
     fs::create_dir(directory.path().join("pki")).expect("made");
     let seal = super::seal::SealKey::generate().expect("randomness").to_base64();
     fs::write(directory.path().join("pki/seal.key"), seal).expect("write");
     let said = half_start(directory.path(), true).err().expect("refused").to_string();
-    assert!(said.contains("re-seed the node"), "{said}");
+    assert!(
+        said.contains("appliance ctl member remove"),
+        "without a certificate it can not be re-seeded: {said}"
+    );
     assert_eq!(names(directory.path()), ["seal.key"]);
 }
 
