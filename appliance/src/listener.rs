@@ -318,9 +318,9 @@ async fn shake_hands(
         Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => match distrust(&error).filter(|_| loudness.allows()) {
             Some(alert) => tracing::warn!(
-                "{} does not trust this node's certificate ({alert:?}): it knows another authority, or has a join token \
-                 of another cluster",
-                peer.ip().to_canonical()
+                "{} does not trust this node's certificate ({alert:?}): {}",
+                peer.ip().to_canonical(),
+                presumably(alert)
             ),
             None => tracing::debug!("no TLS with {peer}: {error}"),
         },
@@ -337,6 +337,18 @@ fn distrust(error: &io::Error) -> Option<AlertDescription> {
             alert @ (BadCertificate | CertificateExpired | CertificateUnknown | UnknownCA),
         ) => Some(*alert),
         _ => None,
+    }
+}
+
+/// Why somebody does not believe us, as far as what they said tells.
+fn presumably(alert: AlertDescription) -> &'static str {
+    match alert {
+        // Also said of one that is yet to begin.
+        AlertDescription::CertificateExpired => {
+            "by its clock that is not valid now, so its clock or this host's is wrong; \"appliance ctl cluster status\" says when \
+             this node's certificate ends"
+        }
+        _ => "it knows another authority, or has a join token of another cluster",
     }
 }
 
@@ -439,6 +451,15 @@ mod tests {
         drop(dead);
         let again = RootListener::bind(directory.path()).await.expect("bound again");
         UnixStream::connect(again.path()).await.expect("answers");
+    }
+
+    #[test]
+    fn whose_clock_is_wrong_is_not_told_of_another_cluster() {
+        assert!(presumably(AlertDescription::CertificateExpired).contains("clock"));
+        assert!(presumably(AlertDescription::UnknownCA).contains("join token of another cluster"));
+        // What rustls says of a certificate that is yet to begin, as to a joiner whose clock is years behind.
+        let early = AlertDescription::from(rustls::CertificateError::NotValidYet);
+        assert_eq!(early, AlertDescription::CertificateExpired);
     }
 
     #[tokio::test]
