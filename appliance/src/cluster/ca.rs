@@ -57,7 +57,8 @@ pub(crate) enum RotateRefusal {
     Unfinished,
     /// A step waits for members.
     #[error(
-        "the rotation waits for {}; with --force it goes on without them, and they must be re-seeded when they return",
+        "the rotation waits for {}; with --force it goes on without them: remove them then (\"appliance ctl member remove\"), and \
+         let them join again, with empty data directories, when they return",
         .0.join(", ")
     )]
     Waiting(Vec<String>),

@@ -276,7 +276,7 @@ pub(crate) struct CaRotate {
     /// Stop trusting the old authority
     #[arg(long)]
     pub(crate) finish: bool,
-    /// Do not wait for members that have not followed yet; they will have to be re-seeded or to join anew
+    /// Do not wait for members that have not followed yet; they will have to be removed and to join again
     #[arg(long)]
     pub(crate) force: bool,
     /// Do not ask

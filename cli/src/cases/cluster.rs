@@ -333,13 +333,26 @@ fn the_authority_is_replaced_in_two_steps() {
     assert!(seen.status == 1 && seen.err.starts_with("n3 would no longer be trusted"), "{seen:?}");
     let asked = lab.ctl("ca rotate --finish --force", "");
     assert!(
-        asked.status == 1 && asked.err.contains("n3 will have to be re-seeded or to join anew"),
+        asked.status == 1 && asked.err.contains("n3 will have to be removed, and to join again"),
         "{asked:?}"
     );
     assert_eq!(lab.ctl("ca rotate --finish --force --yes", "").status, 0);
     assert_eq!(lab.ctl("ca rotate --force", "").status, 1, "leaves n3 behind, so somebody must mean it");
     let bodies: Vec<Value> = lab.sent().into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies, [json!({"finish": false, "force": false}), json!({"finish": true, "force": true})]);
+}
+
+#[test]
+fn a_rotation_that_waits_for_its_end_is_not_called_stable() {
+    let lab = Lab::new();
+    let certificates = ["current", "previous"].map(
+        |state| json!({"sha256": "aa11bb22cc33dd44ee55", "notAfter": "2046-01-01T00:00:00Z", "state": state}),
+    );
+    let answer = json!({"generation": 2, "phase": "stable", "waitingFor": [], "certificates": certificates,
+                        "message": "make new kubeconfigs"});
+    lab.answers("GET /cluster/ca", 200, answer);
+    let said = lab.ctl("ca status", "").out;
+    assert!(said.ends_with("Generation 2, waiting for --finish. make new kubeconfigs\n"), "{said}");
 }
 
 #[test]

@@ -48,7 +48,9 @@ fn consequences(args: &CaRotate, waiting: &[String]) -> Result<String, String> {
         );
     }
     if !waiting.is_empty() {
-        question.push_str(&format!(" {names} will have to be re-seeded or to join anew."));
+        question.push_str(&format!(
+            " {names} will have to be removed, and to join again with an empty data directory."
+        ));
     }
     if question.is_empty() {
         question.push_str("The rotation goes on without waiting for anybody.");
@@ -79,7 +81,13 @@ fn describe(answer: &Value) -> String {
         (_, Some("stable")) => "No rotation is under way.".to_string(),
         _ => "It goes on by itself; look again in a moment.".to_string(),
     };
+    let unfinished = certificates.iter().any(|certificate| certificate["state"] == "previous");
     let (generation, phase) = (cell(answer, "generation"), cell(answer, "phase"));
+    let phase = match (phase.as_str(), unfinished) {
+        // Nothing moves by itself any more, which is not to say that it is over.
+        ("stable", true) => "waiting for --finish",
+        (phase, _) => phase,
+    };
     format!("{}Generation {generation}, {phase}. {next}\n", table.render())
 }
 
