@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use appliance_tests::cluster::{Cluster, Options, name};
+use appliance_tests::ctl::run;
 use appliance_tests::dice::{Dice, seed};
+use appliance_tests::prerequisites;
 use appliance_tests::sets::{self, SETS};
 
 fn prepared(size: usize) -> Cluster {
@@ -83,6 +85,46 @@ fn a_removed_node_says_so_and_may_come_back_as_a_new_member_only() {
     fs::remove_dir_all(cluster.nodes[2].data_dir()).expect("take its data away");
     cluster.join(2, 1);
     cluster.wait_healthy();
+}
+
+#[test]
+fn what_the_disk_of_a_removed_host_holds_opens_nothing_also_when_another_has_its_name() {
+    let mut cluster = Cluster::form(3, seed());
+    let held = tempfile::tempdir().expect("a directory");
+    for file in ["admin.kubeconfig", "pki/ca.crt", "pki/node.crt", "pki/node.key"] {
+        let to = held.path().join(file.trim_start_matches("pki/"));
+        fs::copy(cluster.nodes[2].data_dir().join(file), to).expect("stolen");
+    }
+    let at = format!("https://{}:6443", cluster.hosts[0].ipv4);
+    let as_admin = |cluster: &Cluster| {
+        let mut command =
+            cluster.hosts[1].namespace.command(&prerequisites::appliance().display().to_string());
+        command.args(["ctl", "--server", &at, "--kubeconfig"]).arg(held.path().join("admin.kubeconfig"));
+        run(command.args(["token", "list"]), "")
+    };
+    let as_node = |cluster: &Cluster| {
+        let mut command = cluster.hosts[1].namespace.command("curl");
+        let resolved = format!("appliance:6443:{}", cluster.hosts[0].ipv4);
+        command.args(["-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", &resolved]);
+        command
+            .current_dir(held.path())
+            .args(["--cacert", "ca.crt", "--cert", "node.crt", "--key", "node.key"]);
+        let path = format!("/apis/projectcalico.org/v3/nodes/{}", name(2));
+        run(command.arg(format!("https://appliance:6443{path}")), "").success()
+    };
+    let _ = as_admin(&cluster).success();
+    assert_eq!(as_node(&cluster), "200");
+
+    let said = cluster.ctl(0, &["member", "remove", &name(2), "--yes"]).success();
+    assert!(said.contains("A stolen host"), "{said}");
+    assert!(as_admin(&cluster).failure().contains("unauthorized"));
+    assert_eq!(as_node(&cluster), "401");
+    cluster.nodes[2].kill();
+    fs::remove_dir_all(cluster.nodes[2].data_dir()).expect("take its data away");
+    cluster.join(2, 1);
+    cluster.wait_healthy();
+    assert_eq!(as_node(&cluster), "401", "another host has the name");
+    assert!(as_admin(&cluster).failure().contains("unauthorized"));
 }
 
 #[test]
