@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use appliance_consensus::transport::member_uri;
 use appliance_consensus::{ChangeError, MemberChange};
-use appliance_resources::Reason;
 use appliance_storage::{Author, Compare, Op};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -31,17 +30,16 @@ use tokio::time::Instant;
 
 use super::certificate::Certificate;
 use super::issuer::{IssuedNode, Issuer, IssuerError};
-use super::join_protocol::{ADDRESSES_MAX, CLOCK_TOLERANCE_MS, Envelope, JoinAnswer, JoinRequest};
+use super::join_protocol::{JoinAnswer, JoinRequest};
+use super::join_refusal::JoinRefusal;
+use super::join_request::{hosts, understand};
 use super::keyring::Keyring;
 use super::keys::Who;
 use super::peers::Peer;
-use super::records::{self, MEMBERS, MemberId, MemberRecord, Other, PROTOCOL, RemovedRecord, TokenRecord};
+use super::records::{self, MEMBERS, MemberId, MemberRecord, Other, RemovedRecord, TokenRecord};
 use super::registry::{self, Committed, Look, Records, RecordsError, Standing};
 use super::token::{JoinToken, TokenRefusal};
 use crate::api::caller::{Caller, Identity, Role};
-use crate::api::respond::Refusal;
-use crate::authority::IssueError;
-use crate::config::{Host, parse_node_name};
 use crate::identity;
 use crate::loudness::Loudness;
 
@@ -56,91 +54,6 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two attempts.
 const CHANGE_PAUSE: Duration = Duration::from_millis(100);
-
-/// Why a node was not let in.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum JoinRefusal {
-    #[error("the request can not be understood: {0}")]
-    Malformed(String),
-    #[error(
-        "it speaks protocol {theirs} (version {version}), this cluster speaks {PROTOCOL}; install the version that the \
-         members run"
-    )]
-    Protocol { theirs: u32, version: String },
-    #[error("its clock is {by} {than} this member's; set it, by NTP for example, and try again")]
-    Clock { by: String, than: &'static str },
-    #[error(transparent)]
-    Token(#[from] TokenRefusal),
-    #[error("neither a join token nor the certificate of member {old} speaks for it")]
-    NotThatMember { old: MemberId },
-    #[error(
-        "member {old} was removed from this cluster, or is being removed; only a join token lets its host in again: empty \
-         its data directory and join with one"
-    )]
-    Removed { old: MemberId },
-    #[error(
-        "the node name {name} belongs to member {member} already; give this host another with --node-name, or, if that \
-         member is gone for good, remove it first: appliance ctl member remove {member}"
-    )]
-    NameTaken { name: String, member: MemberId },
-    #[error(
-        "address {address} belongs to member {member} ({name}) already; advertise this host's own with \
-         --advertise-address, or, if that member is gone for good, remove it first: appliance ctl member remove {member}"
-    )]
-    AddressTaken { address: String, name: String, member: MemberId },
-    #[error("member id {0} was used by a member that was removed; remove join.json from its data directory")]
-    IdRemoved(MemberId),
-    #[error("member id {0} belongs to another key; remove join.json from its data directory")]
-    IdTaken(MemberId),
-    #[error("too many nodes join at this moment")]
-    Crowded,
-    #[error("others keep changing what this join depends on")]
-    Contended,
-    #[error(transparent)]
-    Records(#[from] RecordsError),
-    #[error("{0}")]
-    Change(#[from] ChangeError),
-    #[error("its certificate can not be issued: {0}")]
-    Issue(#[from] IssuerError),
-}
-
-impl From<JoinRefusal> for Refusal {
-    fn from(refusal: JoinRefusal) -> Refusal {
-        let (code, reason) = match &refusal {
-            JoinRefusal::Malformed(_)
-            | JoinRefusal::Issue(IssuerError::Issue(IssueError::Request { .. })) => (400, Reason::BadRequest),
-            JoinRefusal::Protocol { .. } => (426, Reason::BadRequest),
-            JoinRefusal::Clock { .. } => (412, Reason::BadRequest),
-            JoinRefusal::Token(TokenRefusal::UsedUp { .. })
-            | JoinRefusal::NotThatMember { .. }
-            | JoinRefusal::Removed { .. } => (403, Reason::Forbidden),
-            JoinRefusal::Token(_) => (401, Reason::Unauthorized),
-            JoinRefusal::NameTaken { .. }
-            | JoinRefusal::AddressTaken { .. }
-            | JoinRefusal::IdRemoved(_)
-            | JoinRefusal::IdTaken(_) => (409, Reason::Conflict),
-            JoinRefusal::Change(ChangeError::Refused { .. }) => (409, Reason::Conflict),
-            JoinRefusal::Crowded | JoinRefusal::Contended | JoinRefusal::Issue(IssuerError::NoAuthority) => {
-                (503, Reason::ServiceUnavailable)
-            }
-            JoinRefusal::Change(_) => (503, Reason::ServiceUnavailable),
-            JoinRefusal::Records(error) | JoinRefusal::Issue(IssuerError::Records(error))
-                if matches!(
-                    error,
-                    RecordsError::NoQuorum
-                        | RecordsError::Busy
-                        | RecordsError::InDoubt
-                        | RecordsError::Removed
-                ) =>
-            {
-                // In doubt or not: the same request sent again, here or to another member, completes it.
-                (503, Reason::ServiceUnavailable)
-            }
-            JoinRefusal::Records(_) | JoinRefusal::Issue(_) => (500, Reason::InternalError),
-        };
-        crate::api::cluster::refusal(code, Some(reason), refusal.to_string())
-    }
-}
 
 /// Lets nodes in.
 pub(crate) struct Reception {
@@ -466,113 +379,12 @@ async fn still_let_in(records: &Records, id: MemberId) -> Result<(), JoinRefusal
     }
 }
 
-/// Reads a request, first what every version understands.
-fn understand(body: &[u8], now: OffsetDateTime) -> Result<JoinRequest, JoinRefusal> {
-    let malformed = |error: serde_json::Error| JoinRefusal::Malformed(error.to_string());
-    let envelope: Envelope = serde_json::from_slice(body).map_err(malformed)?;
-    if envelope.protocol != PROTOCOL {
-        let version: String = envelope.version.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
-        return Err(JoinRefusal::Protocol { theirs: envelope.protocol, version });
-    }
-    let request: JoinRequest = serde_json::from_slice(body).map_err(malformed)?;
-    parse_node_name(&request.name)
-        .map_err(|reason| JoinRefusal::Malformed(format!("node name {:?} {reason}", request.name)))?;
-    for addresses in [&request.peer, &request.api] {
-        if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
-            return Err(JoinRefusal::Malformed(format!("a member has 1 to {ADDRESSES_MAX} addresses")));
-        }
-    }
-    clock(request.now_ms, u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default())?;
-    Ok(request)
-}
-
-fn clock(theirs: u64, ours: u64) -> Result<(), JoinRefusal> {
-    let off = theirs.abs_diff(ours);
-    if off <= CLOCK_TOLERANCE_MS {
-        return Ok(());
-    }
-    let minutes = off / 60_000;
-    let by = match minutes {
-        0..=119 => format!("{minutes} minutes"),
-        120..=2_879 => format!("{} hours", minutes / 60),
-        _ => format!("{} days", minutes / 1_440),
-    };
-    Err(JoinRefusal::Clock { by, than: if theirs > ours { "ahead of" } else { "behind" } })
-}
-
-/// Every host the member is reached on, as its certificate will say.
-fn hosts(request: &JoinRequest) -> Result<Vec<Host>, JoinRefusal> {
-    let mut hosts = Vec::new();
-    for address in request.api.iter().chain(&request.peer) {
-        let odd = || JoinRefusal::Malformed(format!("address {address:?} is not host:port"));
-        let (host, port) = address.rsplit_once(':').ok_or_else(odd)?;
-        port.parse::<u16>().map_err(|_| odd())?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let host: Host = host.parse().map_err(|_| odd())?;
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    Ok(hosts)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-    use time::macros::datetime;
-
     use super::*;
     use crate::api::harness::Harness;
-
-    const NOW: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
-
-    fn request() -> Value {
-        json!({
-            "token": "at1.x", "member": "00000000000000ff", "name": "n2", "csr": "",
-            "peer": ["10.0.0.2:2380"], "api": ["[fd00::2]:6443", "10.0.0.2:6443"], "version": "9", "protocol": PROTOCOL,
-            "nowMs": u64::try_from(NOW.unix_timestamp()).expect("after 1970") * 1_000,
-        })
-    }
-
-    fn refusal(field: &str, value: Value) -> (u16, String) {
-        let mut request = request();
-        request[field] = value;
-        let refusal = understand(request.to_string().as_bytes(), NOW).expect_err("refused");
-        let text = refusal.to_string();
-        (Refusal::from(refusal).status().code, text)
-    }
-
-    #[test]
-    fn a_good_request_is_understood_and_its_hosts_are_told_once() {
-        let request = understand(request().to_string().as_bytes(), NOW).expect("understood");
-        let hosts: Vec<String> = hosts(&request).expect("hosts").iter().map(Host::to_string).collect();
-        assert_eq!(hosts, ["fd00::2", "10.0.0.2"]);
-    }
-
-    #[test]
-    fn each_mistake_is_answered_with_its_code_and_the_way_out() {
-        let hour = u64::try_from(NOW.unix_timestamp()).expect("after 1970") * 1_000 + 3_600_000;
-        for (field, value, code, says) in [
-            ("protocol", json!(2), 426, "speaks protocol 2 (version 9), this cluster speaks 1"),
-            ("nowMs", json!(hour), 412, "60 minutes ahead of"),
-            ("nowMs", json!(0), 412, "days behind"),
-            ("name", json!("-x"), 400, "node name"),
-            ("member", json!("0"), 400, "16 hexadecimal"),
-            ("peer", json!([]), 400, "1 to 16 addresses"),
-        ] {
-            let (found, text) = refusal(field, value);
-            assert!(found == code && text.contains(says), "{field}: {found} {text}");
-        }
-        let (code, text) = refusal("csr", json!(7));
-        assert!(code == 400 && text.contains("string"), "{text}");
-    }
-
-    #[test]
-    fn a_newer_request_is_refused_for_its_protocol_and_not_for_its_shape() {
-        let later = json!({"protocol": 7, "version": "12", "shape": "other"});
-        let refusal = understand(later.to_string().as_bytes(), NOW).expect_err("refused");
-        assert!(matches!(refusal, JoinRefusal::Protocol { theirs: 7, .. }), "{refusal}");
-    }
+    use crate::api::respond::Refusal;
+    use crate::cluster::join_request::tests::{NOW, request};
 
     #[tokio::test]
     async fn a_join_that_a_removal_overtook_adds_nobody() {

@@ -13,6 +13,8 @@ pub(crate) mod issuer;
 pub(crate) mod join;
 pub(crate) mod join_client;
 mod join_protocol;
+mod join_refusal;
+mod join_request;
 mod join_trust;
 pub(crate) mod key_files;
 pub(crate) mod keyring;
