@@ -308,7 +308,7 @@ async fn right(
     now: OffsetDateTime,
 ) -> Result<Right, JoinRefusal> {
     if let Some(old) = request.replaces {
-        return if speaks_for(caller, cluster, request, old) {
+        return if speaks_for(caller, cluster, request, old, is_member) {
             Ok(Right::Member(old))
         } else {
             Err(JoinRefusal::NotThatMember { old })
@@ -327,10 +327,11 @@ async fn right(
 }
 
 /// Whether the caller showed the certificate of the member that begins again; or, at a repeated attempt, the one that
-/// the first was answered with.
-fn speaks_for(caller: &Caller, cluster: &str, request: &JoinRequest, old: MemberId) -> bool {
-    let named =
-        matches!(&caller.identity, Identity::User { role: Role::Node(name), .. } if *name == request.name);
+/// the first was answered with. At that its host has a new member's key, and the old certificate may be nobody's any more:
+/// the tombstone that an earlier version writes names no successor.
+fn speaks_for(caller: &Caller, cluster: &str, request: &JoinRequest, old: MemberId, is_member: bool) -> bool {
+    let named = is_member
+        || matches!(&caller.identity, Identity::User { role: Role::Node(name), .. } if *name == request.name);
     let number = identity::cluster_number(cluster).unwrap_or_default();
     let uris = [old, request.member].map(|id| member_uri(number, id.0));
     named && caller.member.as_ref().is_some_and(|member| uris.contains(member))

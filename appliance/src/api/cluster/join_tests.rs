@@ -7,7 +7,7 @@ use crate::api::caller::Role;
 use crate::api::harness::{Harness, Reply};
 use crate::author;
 use crate::cluster::certificate::Certificate;
-use crate::cluster::records::{self, MEMBERS, MemberId, MemberRecord, PROTOCOL};
+use crate::cluster::records::{self, MEMBERS, MemberId, MemberRecord, Other, PROTOCOL, RemovedRecord};
 use crate::cluster::registry;
 
 /// A host with a key of its own.
@@ -208,7 +208,20 @@ async fn a_member_that_begins_again_is_let_in_once_and_as_often_as_it_repeats_it
     let records = api.cluster.records.local_list::<MemberRecord>(MEMBERS).expect("read");
     assert!(records[0].value.held, "an operator wants this host to stay a learner");
     // Its answer was lost, and the certificate it has is that of a member which is none any more.
-    let again = itself.post("/cluster/join", request()).await;
-    assert_eq!(again.code, 200, "{}", again.summary());
-    assert_eq!(members(&api).len(), 1);
+    for by_an_earlier_version in [false, true] {
+        if by_an_earlier_version {
+            let (key, by) = (records::removed_key(MemberId(0xff)), "member 0000000000000044".to_owned());
+            let at = records::whole_seconds(time::OffsetDateTime::now_utc());
+            let old = RemovedRecord { name: "n2".to_owned(), at, by, successor: None, other: Other::new() };
+            let put = registry::put(key, &old).expect("encodes");
+            let author = author::node("n1", "test");
+            api.cluster.records.txn(author, Vec::new(), vec![put]).await.expect("written");
+        }
+        let again = itself.post("/cluster/join", request()).await;
+        assert_eq!(again.code, 200, "{}", again.summary());
+        assert_eq!(members(&api).len(), 1);
+    }
+    // Another key is another host, whatever certificate it shows.
+    let odd = Host::new("n2", "0000000000000044").successor_of("00000000000000ff");
+    assert_eq!(itself.post("/cluster/join", odd).await.code, 409);
 }
