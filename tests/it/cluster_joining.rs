@@ -88,6 +88,30 @@ fn a_removed_node_says_so_and_may_come_back_as_a_new_member_only() {
 }
 
 #[test]
+fn one_of_two_voters_is_reseeded_once_it_votes_no_more_and_not_before() {
+    let cluster = Cluster::form(2, seed());
+    let before = cluster.member_seen_by(0, 1).expect("a member")["id"].clone();
+    let reseed = || cluster.ctl(1, &["node", "reseed", "--yes"]);
+    let refused = reseed().failure();
+    assert!(refused.contains(&format!("appliance ctl member demote {}", name(1))), "{refused}");
+    cluster.wait_healthy();
+
+    let _ = cluster.ctl(0, &["member", "demote", &name(1)]).success();
+    let demoted = || cluster.member_seen_by(1, 1).map(|member| member["role"].clone());
+    cluster.eventually("it to know", demoted, |role| role.as_ref().is_some_and(|role| role == "learner"));
+    let _ = reseed().success();
+    let seen =
+        || cluster.member_seen_by(0, 1).map(|member| (member["id"].clone(), member["reachable"].clone()));
+    cluster.eventually("another member of its name", seen, |seen| {
+        seen.as_ref().is_some_and(|(id, reachable)| *id != before && *reachable == true)
+    });
+    // It has to have caught up; nobody promotes it but an operator.
+    let promoted = || cluster.ctl(0, &["member", "promote", &name(1)]).code;
+    cluster.eventually("it to vote again", promoted, |code| *code == 0);
+    cluster.wait_healthy();
+}
+
+#[test]
 fn what_the_disk_of_a_removed_host_holds_opens_nothing_also_when_another_has_its_name() {
     let mut cluster = Cluster::form(3, seed());
     let held = tempfile::tempdir().expect("a directory");

@@ -16,7 +16,7 @@
 //!
 //! *Questions for a reviewer*: can a token be used more often than it may? (The transaction compares its record.) Can
 //! somebody take over a member with a token? (Only with the member's private key.) Can an id live twice? (The
-//! transaction asks for no tombstone.)
+//! transaction asks for no tombstone.) Can a removed member come back as another? (It asks for no tombstone of that either.)
 
 use std::sync::Arc;
 use std::time::Duration;
