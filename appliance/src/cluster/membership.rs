@@ -231,6 +231,7 @@ pub(crate) async fn tidy(cluster: ClusterHandle) {
         ticks.tick().await;
         if !cluster.records.raft().status().is_leader() {
             spared.clear();
+            cluster.alarms.clear(ALARM);
             continue;
         }
         if let Err(error) = look(&cluster, &mut spared).await {
