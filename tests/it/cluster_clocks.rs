@@ -54,15 +54,18 @@ pub(crate) fn step(stamp: &Path, seconds: i64) {
     fs::rename(&new, stamp).expect("put it in place");
 }
 
+/// In seconds: no certificate is valid there.
+const TEN_YEARS: i64 = 10 * 365 * 86_400;
+
 #[test]
-fn clocks_that_jump_by_hours_lose_nothing_and_depose_nobody() {
+fn clocks_that_jump_by_hours_and_by_years_lose_nothing_and_depose_nobody() {
     let seed = seed();
     let directory = tempfile::tempdir().expect("a directory");
     let (mut cluster, stamps) = moved_cluster(directory.path(), seed);
     let mut dice = Dice::new(seed);
     let recorded = record(&cluster.apis(), &Plan { retries: true, ..Plan::of(seed, 3) }, || {
         let leader = cluster.wait_leader(&[0, 1, 2]);
-        for offset in [3_600, -3_600, 7_200, -86_400, 0] {
+        for offset in [3_600, -3_600, TEN_YEARS, 7_200, -TEN_YEARS, -86_400, 0] {
             let stamp: &PathBuf = dice.of(&stamps);
             step(stamp, offset);
             thread::sleep(Duration::from_millis(1_200));

@@ -7,36 +7,82 @@ use std::thread;
 use std::time::Duration;
 
 use appliance_tests::chaos::{Plan, record};
-use appliance_tests::cluster::{Cluster, Options};
+use appliance_tests::cluster::{Cluster, Options, name};
 use appliance_tests::dice::{Dice, seed};
+use appliance_tests::slow_disk::SlowDisk;
 use appliance_tests::tmpfs::Tmpfs;
 use serde_json::Value;
 
 #[test]
 fn a_member_whose_disk_is_full_stops_and_comes_back_when_there_is_room() {
+    fills_up(2);
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_stops_and_another_leads_until_there_is_room() {
+    fills_up(0);
+}
+
+/// Fills one member's disk, the founder's while it leads or another's, and has it come back when there is room.
+fn fills_up(number: usize) {
     let seed = seed();
     let mut cluster = Cluster::prepare(3, Options { seed, ..Options::default() });
-    let disk = Tmpfs::mount(cluster.nodes[2].data_dir(), 48);
+    let disk = Tmpfs::mount(cluster.nodes[number].data_dir(), 48);
     cluster.nodes[0].run();
     cluster.join(1, 0);
     cluster.join(2, 0);
     cluster.wait_healthy();
+    let _ = cluster.ctl(1, &["leader", "transfer", &name(0)]);
+    assert_eq!(cluster.wait_leader(&[0, 1, 2]), 0);
     let plan = Plan { retries: true, pause: Duration::from_millis(2), ..Plan::of(seed, 3) };
     let recorded = record(&cluster.apis(), &plan, || {
         let filler = disk.fill();
-        let status = cluster.nodes[2].wait();
-        let said = cluster.nodes[2].log();
+        let status = cluster.nodes[number].wait();
+        let said = cluster.nodes[number].log();
         assert!(
             status.code() == Some(1) && said.to_lowercase().contains("no space left"),
             "{status}: {said}"
         );
-        let _ = cluster.wait_leader(&[0, 1]);
+        let _ = cluster.wait_leader(&cluster.others(&[number]));
+        // What it had set aside is gone, so it starts once more with as little room as there can be. It may find some
+        // in its own files, or not; in the middle of either it is killed.
+        assert_eq!(disk.fill(), filler);
+        cluster.nodes[number].spawn();
         thread::sleep(Duration::from_secs(1));
         fs::remove_file(filler).expect("free the space");
-        cluster.nodes[2].spawn();
+        cluster.nodes[number].kill();
+        cluster.nodes[number].spawn();
         cluster.wait_healthy();
     });
     recorded.holds(60);
+}
+
+/// How long a disk stands still in one sync: several election timeouts.
+const STALL: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_disk_that_stands_still_for_seconds_deposes_a_leader_and_nobody_else_and_loses_nothing() {
+    let seed = seed();
+    let cluster = Cluster::form(3, seed);
+    let stall = |number: usize| SlowDisk::of(cluster.nodes[number].pid().expect("it runs"), STALL);
+    let recorded = record(&cluster.apis(), &Plan { retries: true, ..Plan::of(seed, 3) }, || {
+        let leader = cluster.wait_leader(&[0, 1, 2]);
+        let follower = cluster.others(&[leader])[0];
+        let slow = stall(follower);
+        thread::sleep(STALL + Duration::from_secs(1));
+        let others = cluster.others(&[follower]);
+        assert_eq!(cluster.leader_according_to(&others), Some(leader), "a follower's disk deposed it");
+        drop(slow);
+        cluster.wait_healthy();
+
+        let slow = stall(leader);
+        let _ = cluster.wait_leader(&cluster.others(&[leader]));
+        thread::sleep(STALL);
+        drop(slow);
+        cluster.wait_healthy();
+    });
+    recorded.holds(100);
+    cluster.wait_same_history();
 }
 
 /// What has rotted.

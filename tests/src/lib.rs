@@ -22,4 +22,5 @@ pub mod over;
 pub mod packets;
 pub mod prerequisites;
 pub mod sets;
+pub mod slow_disk;
 pub mod tmpfs;

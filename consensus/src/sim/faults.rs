@@ -107,7 +107,7 @@ impl World<'_> {
 
     fn change_clock(&mut self, victim: u64) {
         let length = self.dice.pick(&[TICK / 3, TICK, TICK, TICK * 3]).unwrap_or(TICK);
-        let sync_time = self.dice.pick(&[0, 5, 50, 500]).unwrap_or(0);
+        let sync_time = self.dice.pick(&[0, 5, 50, 500, 5_000]).unwrap_or(0);
         self.note(|| format!("fault: {victim} ticks in {length}, syncs in {sync_time}"));
         if let Some(member) = self.members.get_mut(&victim) {
             (member.tick_length, member.sync_time) = (length, sync_time);
