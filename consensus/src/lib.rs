@@ -39,8 +39,8 @@
 //! * A follower hands commands to the leader itself (raft would, in silence) and answers its callers when *it* applies
 //!   them. When leader or term change, or nothing comes for a while, they hear `Uncertain`: see `proposals`.
 //! * A change of the members is put to whoever leads, under one name, until it is seen in force or refused: `changes`.
-//!   Which changes a leader makes, for others or by itself, is a pure function of what it knows: `membership`. What is
-//!   in force is `Log::conf_state`; a member that is not in it any more says so and takes no part.
+//!   Which changes a leader makes, for others or by itself, is a pure function of what it knows: `membership` and
+//!   `autopilot`. What is in force is `Log::conf_state`; a member that is not in it any more says so and takes no part.
 //! * A snapshot is two things: raft's small message, and a body that the transport streams to a file beside everything
 //!   else. The leader always hears how that ended, however long it took: `snapshots`.
 //! * About once a second every member tells every other how far it is and the hash over its history; the odd one out
@@ -82,6 +82,7 @@
 //! * What if a power cut falls between two lines of `Replica::restore`, or of `Node::apply_conf_change`?
 //! * Which of raft's panics can a file on disk still reach? (`Log::agree_with` must leave none.)
 
+mod autopilot;
 mod batch;
 mod beats;
 mod cache;

@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    autopilot::Autopilot,
     changes::{Ask, Changes},
     checkpoint::{self, Checkpoints},
     config::Config,
     divergence::Divergence,
     error::{ProposeError, ReadError, StartError},
     log::Log,
-    membership::Autopilot,
     message::{Incoming, IncomingPayload, Outgoing, Payload, Refusal, Sender},
     node::{Node, Reign},
     peers::{Peer, Peers},

@@ -1,9 +1,10 @@
 //! Stewardship: what a replica does about members and leadership, for its own callers, for other members that ask it as
-//! their leader, and by itself. The rules are in [`crate::membership`]; here they meet raft.
+//! their leader, and by itself. The rules are in [`crate::membership`] and [`crate::autopilot`]; here they meet raft.
 
 use std::collections::BTreeSet;
 
 use crate::{
+    autopilot,
     changes::{Ask, ChangeWaiter, TransferWaiter},
     error::{ChangeError, ProposeError},
     membership::{self, CAUGHT_UP_ENTRIES, Standing, Verdict, View},
@@ -144,7 +145,7 @@ impl<M: StateMachine> Replica<M> {
         if !self.node.is_leader() || self.leaving || self.node.is_changing() || self.node.is_transferring() {
             return;
         }
-        if let Some(change) = membership::autopilot(&self.view(), self.autopilot) {
+        if let Some(change) = autopilot::change(&self.view(), self.autopilot) {
             let id = self.proposals.fresh();
             if let Err(refusal) = self.propose_change(id, change) {
                 tracing::debug!(%change, ?refusal, "nothing was changed");
