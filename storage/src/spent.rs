@@ -73,6 +73,9 @@ impl Spent {
     /// Writes the oldest `requests` that are in no row yet, whose pack of answers begins at entry `first` and goes.
     pub(crate) fn write(&mut self, first: u64, requests: usize) -> Vec<Row> {
         let requests = requests.min(self.loose);
+        if requests == 0 {
+            return Vec::new();
+        }
         let from = self.order.len() - self.loose;
         let names = self.order.range(from..from + requests).copied().collect();
         self.loose -= requests;
@@ -97,15 +100,12 @@ impl Spent {
     }
 
     fn push(&mut self, name: u64) -> Vec<Row> {
-        self.order.push_back(name);
-        if let Some(known) = &mut self.known {
-            known.insert(name);
-        }
         let mut rows = Vec::new();
-        while self.order.len() > SPENT_MAX {
+        // Room is made first, or the queue would double for one more.
+        while self.order.len() >= SPENT_MAX {
             let Some(oldest) = self.order.pop_front() else { break };
             // Rows of ours never come to this; those of a crafted file might.
-            self.loose = self.loose.min(self.order.len());
+            self.loose = self.loose.min(self.order.len() + 1);
             if let Some(known) = &mut self.known {
                 known.remove(&oldest);
             }
@@ -116,6 +116,10 @@ impl Spent {
                 self.outgrown -= pack.names;
                 self.packs.pop_front();
             }
+        }
+        self.order.push_back(name);
+        if let Some(known) = &mut self.known {
+            known.insert(name);
         }
         rows
     }
