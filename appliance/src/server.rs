@@ -416,6 +416,10 @@ fn on_port(reached_on: &[Host], port: u16) -> Vec<String> {
 /// this directory is.
 async fn recover_if_asked(data_dir: &DataDir, flag: bool) -> Result<(), ServerError> {
     let path = data_dir.path().to_owned();
+    let finished = tokio::task::spawn_blocking(move || recover::finish(&path)).await;
+    finished.unwrap_or(Err(RecoverError::Cut))?;
+    recover::refuse_beside_a_majority(data_dir.path(), flag).await?;
+    let path = data_dir.path().to_owned();
     let recovered = tokio::task::spawn_blocking(move || recover::at_start(&path, flag)).await;
     if let Some(done) = recovered.unwrap_or(Err(RecoverError::Cut))? {
         tracing::warn!("this node is a cluster of its own now: {done}");

@@ -120,7 +120,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         name: "force-new-cluster",
         placeholder: None,
         default: Some("false"),
-        help: "Go on alone with what this node holds, as a new cluster; for when the quorum is gone for good. Acts once",
+        help: "Go on alone with what this node holds, as a new cluster; for when the quorum is gone for good. Acts once, and not \
+               while another member answers that there is one",
         secret: false,
         hidden: false,
     },

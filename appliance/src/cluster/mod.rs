@@ -21,8 +21,10 @@ pub(crate) mod keyring;
 #[cfg(test)]
 mod keyring_tests;
 pub(crate) mod keys;
+mod living;
 mod look_ups;
 pub(crate) mod member;
+mod member_client;
 pub(crate) mod membership;
 mod own_record;
 pub(crate) mod peers;

@@ -6,7 +6,8 @@
 //! out a mistake can be taken back by hand.
 //!
 //! It happens at a start, before anything else is opened, for one of two reasons: `--force-new-cluster`, which acts
-//! once in the life of a data directory, so that a flag forgotten in a unit file does nothing; or [`ask`], which
+//! once in the life of a data directory, so that a flag forgotten in a unit file does nothing, and never beside others of
+//! the cluster that answer and have a quorum ([`super::living`]); or [`ask`], which
 //! `POST /cluster/recover` calls before the process begins anew.
 
 use std::fs;
@@ -19,6 +20,7 @@ use appliance_storage::{Fatal, OpenError, REVISION_JUMP, SnapshotError, Store, S
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::living::{self, Witness};
 use super::reached;
 use super::records::MemberId;
 use super::refounding::{self, Inheritance, Plan, RefoundingError, STORE};
@@ -56,6 +58,12 @@ pub(crate) enum RecoverError {
          is, restore its newest snapshot file with `appliance ctl snapshot restore`"
     )]
     Removed,
+    #[error(
+        "--force-new-cluster: {name} at {address} says that the cluster has a quorum, so nothing is lost and nothing was \
+         changed; start without the flag to follow it, or, to make a second cluster on purpose, restore a snapshot file with \
+         `appliance ctl snapshot restore`"
+    )]
+    Majority { name: String, address: String },
     #[error("--force-new-cluster: the store: {0}")]
     Open(#[from] OpenError),
     #[error("--force-new-cluster: the store: {0}")]
@@ -84,15 +92,32 @@ pub(crate) fn ask(data_dir: &Path) -> io::Result<()> {
     data_dir::write_private(&data_dir.join(ASKED), b"{}\n")
 }
 
-/// What every start does first: finishes a change that a crash cut short, and recovers if it is asked to. `flag` is
-/// `--force-new-cluster`. Answers what was done, if anything was.
-pub(crate) fn at_start(data_dir: &Path, flag: bool) -> Result<Option<Value>, RecoverError> {
+/// What every start does first of all: finishes a change that a crash cut short.
+pub(crate) fn finish(data_dir: &Path) -> Result<(), RecoverError> {
     if let Some(quarantine) = staging::finish(data_dir)? {
         tracing::warn!(
             "finished a restore that was cut short; what was before is in {}",
             quarantine.display()
         );
     }
+    Ok(())
+}
+
+/// Refuses the flag, where it would act, beside other members of the cluster that have a quorum. Whoever asked by
+/// [`ask`] has looked, and said that it is so.
+pub(crate) async fn refuse_beside_a_majority(data_dir: &Path, flag: bool) -> Result<(), RecoverError> {
+    if !flag || data_dir.join(ASKED).exists() || data_dir.join(ACTED).exists() {
+        return Ok(());
+    }
+    let Some(own) = identity::load(data_dir)?.filter(|own| own.formed && !own.removed) else { return Ok(()) };
+    match living::majority(data_dir, &own).await {
+        Some(Witness { name, address }) => Err(RecoverError::Majority { name, address }),
+        None => Ok(()),
+    }
+}
+
+/// Recovers if this start is asked to. `flag` is `--force-new-cluster`. Answers what was done, if anything was.
+pub(crate) fn at_start(data_dir: &Path, flag: bool) -> Result<Option<Value>, RecoverError> {
     if data_dir.join(ASKED).exists() {
         return recover_as_asked(data_dir);
     }

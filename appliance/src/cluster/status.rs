@@ -10,7 +10,7 @@ use std::time::Duration;
 use appliance_consensus::Status;
 use appliance_consensus::transport::{OutboundState, PeerConnections};
 use appliance_resources::{EnforcementState, NodeReportStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::records::{MemberId, MemberRecord};
@@ -34,6 +34,20 @@ pub(crate) struct ClusterStatus {
     autopilot: Autopilot,
     /// What the rest does not say: that there is no quorum, or that this member was removed, it does.
     alarms: Vec<String>,
+}
+
+/// The least of it: what one member needs to know of the others' part of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) cluster: String,
+    pub(crate) quorum: bool,
+}
+
+impl ClusterStatus {
+    /// What is told to a node.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { cluster: self.cluster.clone(), quorum: self.quorum }
+    }
 }
 
 /// What the cluster does by itself.

@@ -227,7 +227,7 @@ pub(crate) struct Recover {
     /// The id of the cluster, as `cluster status` shows it: what a person would be asked to type
     #[arg(long, value_name = "ID")]
     pub(crate) cluster: Option<String>,
-    /// Recover here although another survivor holds more
+    /// Recover here although another survivor holds more, or so many voters answer that it may only be an election
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -251,6 +251,24 @@ fn recovery_is_refused_where_it_is_not_needed_or_not_best() {
 }
 
 #[test]
+fn recovery_waits_for_what_may_only_be_an_election_unless_forced() {
+    let lab = Lab::new();
+    let mut electing = without_quorum();
+    electing["members"][1] = member("n2", "voter", true, 7);
+    lab.answers("GET /cluster/status", 200, electing.clone());
+    let seen = lab.ctl("recover --yes --cluster c1", "");
+    let last = seen.err.lines().last().unwrap_or_default();
+    let expected = "nothing was done: 2 voters answer and 2 are needed, so an election may be under way.";
+    assert!(seen.status == 1 && last.starts_with(expected) && last.ends_with("--force"), "{seen:?}");
+    assert_eq!(lab.sent(), []);
+
+    lab.answers("GET /cluster/status", 200, electing);
+    lab.answers("POST /cluster/recover", 409, json!({"message": "not now"}));
+    let _ = lab.ctl("recover --yes --cluster c1 --force", "");
+    assert_eq!(lab.sent(), [("POST /cluster/recover".to_string(), json!({"cluster": "c1", "force": true}))]);
+}
+
+#[test]
 fn recovery_shows_asks_does_it_and_says_what_to_do_elsewhere() {
     let lab = Lab::new();
     lab.answers("GET /cluster/status", 200, without_quorum());

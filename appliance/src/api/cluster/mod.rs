@@ -55,7 +55,7 @@ where
         ClusterTarget::ListCredentials => credentials::list(api).await,
         ClusterTarget::CreateCredential => credentials::create(api, call, &body).await,
         ClusterTarget::RevokeCredential(id) => credentials::revoke(api, call, id).await,
-        ClusterTarget::Status => status::get(api),
+        ClusterTarget::Status => status::get(api, call),
         ClusterTarget::Join => join::join(api, call, &body).await,
         ClusterTarget::Promote(member) => members::promote(api, call, member).await,
         ClusterTarget::Demote(member) => members::demote(api, call, member).await,

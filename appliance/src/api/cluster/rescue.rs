@@ -21,6 +21,9 @@ struct Recover {
     /// The cluster's id, typed as a confirmation.
     #[serde(default)]
     cluster: String,
+    /// Although as many voters answer as a quorum takes.
+    #[serde(default)]
+    force: bool,
 }
 
 fn conflict(message: impl Into<String>) -> Refusal {
@@ -37,11 +40,7 @@ pub(super) fn recover(api: &Api, call: &Call<'_>, body: &Bytes) -> Answer {
             cluster.cluster_id, wanted.cluster
         )));
     }
-    if cluster.records.raft().status().has_quorum() {
-        return Err(conflict(
-            "the cluster has a quorum, so nothing needs to be given up; remove members that are lost instead",
-        ));
-    }
+    lost(&cluster.records.raft().status(), cluster.member.0, wanted.force).map_err(conflict)?;
     wish(recover::ask(&cluster.settings.data_dir))?;
     let by = format!("{} at {}", call.caller.name(), call.caller.address);
     cluster.restart.request(format!("this member goes on without the others, as {by} wants"));
@@ -63,6 +62,36 @@ pub(super) fn reseed(api: &Api, call: &Call<'_>) -> Answer {
     accepted("this member restarts and fetches a fresh copy from the others; policy stays in force")
 }
 
+/// Whether the quorum is lost for as long as it looks. In the seconds of an election there is none either, and whoever
+/// goes on alone then splits a cluster that is well.
+fn lost(status: &RaftStatus, own: u64, force: bool) -> Result<(), String> {
+    if status.has_quorum() {
+        return Err(
+            "the cluster has a quorum, so nothing needs to be given up; remove members that are lost instead"
+                .to_owned(),
+        );
+    }
+    let heard =
+        |voters: &[u64]| voters.iter().filter(|voter| **voter == own || lives(status, **voter)).count();
+    let suffices = |voters: &[u64]| voters.is_empty() || heard(voters) > voters.len() / 2;
+    if force || !(suffices(&status.voters) && suffices(&status.outgoing_voters)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} of {} voters answer, as many as a quorum takes: an election may be under way, so look again in a few seconds; if \
+         it stays so, mend the connections between the members, or say --force (in the body \"force\": true) to split them",
+        heard(&status.voters),
+        status.voters.len()
+    ))
+}
+
+/// Whether a member gave a sign of life within two elections.
+fn lives(status: &RaftStatus, member: u64) -> bool {
+    let patience = appliance_consensus::Config::new(1, "").election_ticks;
+    let heard = status.peers.get(&member).map_or(u32::MAX, |peer| peer.heard_ticks);
+    usize::try_from(heard).unwrap_or(usize::MAX) <= 2 * patience
+}
+
 /// Whether the others can do without this member's copy, which will be gone before the new one is there. They must take
 /// in a new member while the vote of this one is still counted and no longer cast, so they alone must be a majority of all.
 fn spare(status: &RaftStatus, own: u64, name: &str) -> Result<(), String> {
@@ -70,12 +99,7 @@ fn spare(status: &RaftStatus, own: u64, name: &str) -> Result<(), String> {
     if others.is_empty() {
         return Err("this member has the only copy there is; restore a snapshot instead".to_owned());
     }
-    let patience = appliance_consensus::Config::new(1, "").election_ticks;
-    let lives = |voter: &u64| {
-        let heard = status.peers.get(voter).map_or(u32::MAX, |peer| peer.heard_ticks);
-        usize::try_from(heard).unwrap_or(usize::MAX) <= 2 * patience
-    };
-    let living = others.iter().filter(|voter| lives(voter)).count();
+    let living = others.iter().filter(|voter| lives(status, **voter)).count();
     let needed = status.voters.len() / 2 + 1;
     if others.len() < needed {
         return Err(format!(
@@ -120,6 +144,20 @@ mod tests {
             peers: heard.iter().map(peer).collect(),
             ..RaftStatus::default()
         }
+    }
+
+    #[test]
+    fn a_member_goes_on_alone_only_when_too_few_answer_or_somebody_insists() {
+        let electing = |heard: &[(u64, u32)]| RaftStatus { leader: None, ..status(heard) };
+        assert!(lost(&status(&[(2, 1), (3, 5)]), 1, true).unwrap_err().contains("has a quorum"));
+        let election = lost(&electing(&[(2, 1), (3, 500)]), 1, false).unwrap_err();
+        assert!(election.starts_with("2 of 3 voters answer") && election.contains("election"), "{election}");
+        assert!(lost(&electing(&[(2, 1), (3, 500)]), 1, true).is_ok());
+        assert!(lost(&electing(&[(2, 500), (3, u32::MAX)]), 1, false).is_ok());
+        let learner = RaftStatus { voters: vec![2, 3, 4], ..electing(&[(2, 1), (3, 500), (4, 500)]) };
+        assert!(lost(&learner, 1, false).is_ok(), "it does not vote itself");
+        let joint = RaftStatus { outgoing_voters: vec![1, 7, 8], ..electing(&[(2, 1), (3, 1)]) };
+        assert!(lost(&joint, 1, false).is_ok(), "both halves of a change must decide");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) enum ClusterTarget {
 pub(crate) enum Access {
     /// Nobody in particular: what the request carries proves itself.
     Anyone,
-    /// Anybody who may read everything.
+    /// Anybody who may read everything; and nodes, which are told no more than they need.
     Reader,
     /// An administrator.
     Admin,
@@ -79,7 +79,8 @@ impl ClusterTarget {
     }
 }
 
-/// Whether somebody may ask for something. A node's certificate opens nothing here but [`ClusterTarget::Join`].
+/// Whether somebody may ask for something. A node's certificate opens nothing here but [`ClusterTarget::Join`] and whether
+/// there is a quorum.
 pub(crate) fn allows(identity: &Identity, target: &ClusterTarget) -> bool {
     let role = match identity {
         Identity::Anonymous => None,
@@ -88,7 +89,7 @@ pub(crate) fn allows(identity: &Identity, target: &ClusterTarget) -> bool {
     matches!(
         (target.access(), role),
         (Access::Anyone, _)
-            | (Access::Reader, Some(Role::Admin | Role::Operator | Role::Viewer))
+            | (Access::Reader, Some(Role::Admin | Role::Operator | Role::Viewer | Role::Node(_)))
             | (Access::Admin, Some(Role::Admin))
     )
 }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_administrator_passes_and_a_node_sees_nothing() {
+    fn only_an_administrator_passes_and_a_node_sees_the_quorum_and_nothing_else() {
         let node = user(Role::Node("n".to_owned()));
         for target in [ClusterTarget::Authority, ClusterTarget::ListTokens, ClusterTarget::Snapshot] {
             assert!(allows(&user(Role::Admin), &target));
@@ -186,8 +187,10 @@ mod tests {
                 assert!(!allows(&identity, &target), "{identity:?} {target:?}");
             }
         }
-        assert!(allows(&user(Role::Viewer), &ClusterTarget::Status));
-        assert!(!allows(&node, &ClusterTarget::Status));
+        for reader in [user(Role::Viewer), node.clone()] {
+            assert!(allows(&reader, &ClusterTarget::Status));
+        }
+        assert!(!allows(&Identity::Anonymous, &ClusterTarget::Status));
         assert!(allows(&Identity::Anonymous, &ClusterTarget::Join) && allows(&node, &ClusterTarget::Join));
     }
 }

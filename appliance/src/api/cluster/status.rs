@@ -1,4 +1,5 @@
-//! `GET /cluster/status`: the cluster as this member sees it, quorum or not.
+//! `GET /cluster/status`: the cluster as this member sees it, quorum or not. A node, which asks before it goes on without
+//! the others, is told that and which cluster it is.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +7,20 @@ use appliance_resources::{AnyResource, Kind, NodeReportStatus, ResourceKey, Unkn
 use appliance_storage::Key;
 use http::StatusCode;
 
+use crate::api::call::Call;
+use crate::api::caller::Role;
 use crate::api::respond::{Refusal, json};
 use crate::api::{Answer, Api};
 use crate::cluster::records::{MEMBERS, MemberRecord};
 use crate::cluster::status::{ClusterStatus, Sight};
 
 /// Answers it.
-pub(super) fn get(api: &Api) -> Answer {
-    Ok(json(StatusCode::OK, &status(api)?))
+pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {
+    let status = status(api)?;
+    match call.caller.role() {
+        Some(Role::Node(_)) => Ok(json(StatusCode::OK, &status.standing())),
+        _ => Ok(json(StatusCode::OK, &status)),
+    }
 }
 
 fn status(api: &Api) -> Result<ClusterStatus, Refusal> {

@@ -105,6 +105,18 @@ async fn what_a_token_can_not_be_is_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn a_node_is_told_whether_there_is_a_quorum_and_nothing_of_the_members() {
+    let harness = with_member().await;
+    let node = harness.as_role("system:node:n1", Role::Node("n1".to_owned()));
+    let told = node.get("/cluster/status").await;
+    assert_eq!(
+        (told.code, told.value()),
+        (200, json!({"cluster": harness.cluster.cluster_id, "quorum": true}))
+    );
+    assert!(harness.get("/cluster/status").await.value()["members"].is_array());
+}
+
+#[tokio::test]
 async fn nobody_but_an_administrator_gets_at_any_of_it() {
     let harness = with_member().await;
     let node = harness.as_role("system:node:n1", Role::Node("n1".to_owned()));

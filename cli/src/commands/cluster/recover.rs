@@ -1,7 +1,7 @@
 //! `recover`: goes on as a cluster of one on a survivor, after the quorum is lost for good.
 //!
-//! It shows what each survivor holds and what is lost, refuses where another survivor holds more, and asks for the
-//! cluster's id: nobody types that by accident. What then happens on the node is the node's; here is the waiting, and
+//! It shows what each survivor holds and what is lost, refuses where another survivor holds more or so many answer that it
+//! may only be an election, and asks for the cluster's id: nobody types that by accident. What then happens on the node is the node's; here is the waiting, and
 //! what to do on the other hosts.
 
 use std::time::Duration;
@@ -38,9 +38,14 @@ pub(crate) async fn run(args: &Recover, world: &mut World) -> Result<Verdict, Fa
         return Err(format!("{name} was removed from the cluster: recover on a member that was not").into());
     }
     world.console.err(&standing(&status, &name));
+    check_time(args, &status)?;
     check_place(args, &status, &name)?;
     confirm(args, &status, world)?;
-    let wanted = json!({"cluster": status.cluster});
+    // An older node does not know the word, and need not.
+    let wanted = match args.force {
+        true => json!({"cluster": status.cluster, "force": true}),
+        false => json!({"cluster": status.cluster}),
+    };
     client.create("/cluster/recover", &wanted).await.map_err(refused)?;
     world.console.err(&format!("{name} starts again as a cluster of one …\n"));
     let revision = until_recovered(&client, &status).await?;
@@ -92,6 +97,20 @@ fn standing(status: &Status, here: &str) -> String {
         status.needed(),
         table.render(),
     )
+}
+
+/// Refuses while as many voters answer as a quorum takes: the cluster may only be between two leaders.
+fn check_time(args: &Recover, status: &Status) -> Result<(), Failure> {
+    let (heard, needed) = (status.voters_heard(), status.needed());
+    if args.force || heard < needed {
+        return Ok(());
+    }
+    Err(format!(
+        "nothing was done: {heard} voters answer and {needed} are needed, so an election may be under way. Look again in a few \
+         seconds with `appliance ctl cluster status`; if it stays so, the members do not reach each other: check the peer \
+         port (2380) between the hosts, both ways. Only if that can not be mended: --force"
+    )
+    .into())
 }
 
 /// Refuses where another survivor holds more.
