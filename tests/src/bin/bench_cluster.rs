@@ -74,7 +74,7 @@ fn main() {
         numbers: Arc::new(AtomicU64::new(READ)),
         _lan: lan,
     };
-    if ["writes", "reads", "watch", "failover", "objects"].into_iter().any(runs) {
+    if ["writes", "reads", "watch", "failover"].into_iter().any(runs) {
         let (mut ours, mut etcd) = world.clusters(3, &[]);
         println!("three members each, TLS and authorisation, medians of {ROUNDS} rounds of {ROUND:?}");
         world.run(async |world| {
@@ -91,10 +91,15 @@ fn main() {
             if runs("failover") {
                 world.failovers(&mut ours, &mut etcd).await;
             }
-            if runs("objects") {
-                world.objects(&mut ours).await;
-                world.objects(&mut etcd).await;
-            }
+        });
+    }
+    if runs("objects") {
+        // A pair of its own: what the other sections wrote is in memory and on disk too.
+        let (mut ours, mut etcd) = world.clusters(3, &[]);
+        world.run(async |world| {
+            let of_ours = world.objects(&mut ours).await;
+            let of_etcd = world.objects(&mut etcd).await;
+            of_ours.print_ratios(&of_etcd);
         });
     }
     if runs("slow-disk") {
@@ -115,8 +120,8 @@ impl World {
         let places: Vec<(Arc<Namespace>, Ipv4Addr)> =
             hosts.iter().map(|host| (Arc::clone(&host.namespace), host.ipv4)).collect();
         // Each pair has files of its own, for a second etcd must not find the first one's.
-        let directory = self.directory.path().join(format!("etcd-{}", self.numbers.load(Ordering::Relaxed)));
-        std::fs::create_dir_all(&directory).expect("a directory");
+        let directory = tempfile::Builder::new().prefix("etcd-").tempdir_in(self.directory.path());
+        let directory = directory.expect("a directory").keep();
         let etcd = Etcd::start(&tool("etcd"), &places, &directory, wrapper);
         (Ours::form(&hosts, wrapper), etcd)
     }
@@ -236,21 +241,16 @@ impl World {
     }
 
     /// Memory, disk and start with many objects.
-    async fn objects<S: Side>(&self, side: &mut S) {
+    async fn objects<S: Side>(&self, side: &mut S) -> Footprint {
         let objects =
             std::env::var("BENCH_OBJECTS").ok().and_then(|text| text.parse().ok()).unwrap_or(OBJECTS);
         let begun = Instant::now();
         self.load(side, objects).await;
         let members = 0..side.size();
-        let each = |f: &dyn Fn(usize) -> u64| -> Vec<String> {
-            members.clone().map(|number| format!("{:.0}", f(number) as f64 / 1e6)).collect()
-        };
+        let rss: Vec<u64> = members.clone().map(|number| side.rss(number)).collect();
+        let disk: Vec<u64> = members.clone().map(|number| side.disk(number)).collect();
         println!("\n{}: {objects} objects of {OBJECT} bytes loaded in {:.0?}", S::NAME, begun.elapsed());
-        println!(
-            "  RSS {} MB, disk {} MB",
-            each(&|n| side.rss(n)).join(" "),
-            each(&|n| side.disk(n)).join(" ")
-        );
+        println!("  RSS {} MB, disk {} MB", megabytes(&rss), megabytes(&disk));
         let follower = members.clone().find(|number| *number != side.leader()).unwrap_or(0);
         side.kill(follower);
         let begun = Instant::now();
@@ -266,6 +266,7 @@ impl World {
             took.as_millis(),
             side.rss(follower) as f64 / 1e6
         );
+        Footprint { rss: median(rss), disk: median(disk), start: took }
     }
 
     async fn load<S: Side>(&self, side: &S, objects: u64) {
@@ -290,6 +291,34 @@ impl World {
             loader.await.expect("a loader");
         }
     }
+}
+
+/// What many objects cost one side: of memory and disk the median member's.
+struct Footprint {
+    rss: u64,
+    disk: u64,
+    start: Duration,
+}
+
+impl Footprint {
+    fn print_ratios(&self, etcd: &Footprint) {
+        println!(
+            "\nours/etcd with as many objects: RSS {:.2}, disk {:.2}, start {:.2}",
+            self.rss as f64 / etcd.rss.max(1) as f64,
+            self.disk as f64 / etcd.disk.max(1) as f64,
+            ratio(self.start, etcd.start)
+        );
+    }
+}
+
+fn median(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+fn megabytes(values: &[u64]) -> String {
+    let each: Vec<String> = values.iter().map(|bytes| format!("{:.0}", *bytes as f64 / 1e6)).collect();
+    each.join(" ")
 }
 
 fn print_line(clients: usize, place: &str, ours: &Round, etcd: &Round) {
