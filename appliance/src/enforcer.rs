@@ -99,6 +99,11 @@ impl Enforcer {
             Ok(PutBack::Done) => {
                 tracing::info!("the kernel had no policy of ours; the last enforced one is in force again")
             }
+            Ok(PutBack::Refilled) => {
+                tracing::warn!(
+                    "somebody emptied the table of our policy, or switched it off; the last enforced one is in force again"
+                )
+            }
             Ok(PutBack::NothingSaved) => tracing::info!("no policy was ever enforced here"),
             Err(error) => tracing::error!("the last enforced policy could not be put back in force: {error}"),
         }

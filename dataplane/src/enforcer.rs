@@ -11,6 +11,7 @@ use tracing::debug;
 use crate::nft::actual::{Actual, Drift};
 use crate::nft::commits::{Commits, Whose};
 use crate::nft::netlink::events::Event;
+use crate::nft::outline::Outline;
 use crate::nft::plan::{Begin, plan};
 use crate::nft::{Nft, NftError, Operation, Ruleset, Transaction};
 
@@ -86,6 +87,14 @@ impl<N: Nft> Enforcer<N> {
     /// Whether the last listing found no table at all.
     pub(crate) fn found_nothing(&self) -> bool {
         matches!(&self.shadow, Shadow::Known(actual) if !actual.table)
+    }
+
+    /// What the last listing found, as it can be compared with a script.
+    pub(crate) fn outline(&self) -> Option<Outline> {
+        match &self.shadow {
+            Shadow::Known(actual) => Some(Outline::of_actual(actual)),
+            Shadow::Unknown | Shadow::Doubted(_) => None,
+        }
     }
 
     /// Whether the kernel would take `wanted`, all in one.

@@ -10,7 +10,7 @@
 //! as plain data; `nft::diff` and `nft::plan` turn the difference to what the kernel has into transactions; `nft::Nft`
 //! runs them. Each arrow is a function of values, and the loop around them (`reconciler`) is the only place that waits.
 //! The edges to the world are four: `nft::command` starts nft, `nft::netlink` and `interfaces` speak netlink, `saved`
-//! writes one file and, at a start without a table, loads it. `clippy.toml` holds the rest of the crate to having no clock, no environment and no processes.
+//! writes the last rulesets and, at a start without a table, loads one. `clippy.toml` holds the rest of the crate to having no clock, no environment and no processes.
 //!
 //! **A change costs what it changes.** What is large is shared: a set of 100,000 members is a persistent value
 //! (`nft::Elements`), a member more copies one chunk of it, and comparing two snapshots skips what they share. The
@@ -33,8 +33,9 @@
 //!
 //! **Restart without memory.** Every rule carries a hash of itself in its comment, so a start lists our table once,
 //! recognises what is already as wanted, and touches nothing else: no rule gets a new handle, no packet meets a gap.
-//! The last enforced ruleset also lies on disk as a script that a boot unit can load before the network is up; loaded
-//! so, it is adopted in the same way.
+//! The last two enforced rulesets also lie on disk, as scripts that prove to be whole and that a boot unit can load
+//! before the network is up; loaded so, they are adopted in the same way. What others did to the table while we were
+//! away is found by comparing it with the script (`nft::outline`), where that is known to be of what we left.
 //!
 //! **Drift.** The kernel announces every commit with the process that made it. A commit that touched our table and was
 //! not ours leads to a listing, and what differs (a rule by hash and handle, a member, an object nobody ordered) is put
@@ -68,6 +69,8 @@ pub mod reconciler;
 pub mod render;
 pub mod report;
 pub mod saved;
+pub mod standing;
+mod whole;
 
 pub use calc::Update;
 pub use error::StartError;

@@ -130,6 +130,17 @@ impl Reconciler {
         }
         Ok(())
     }
+
+    /// Keeps in force what was enforced last, as long as it is polled: puts back from disk what others change, and follows
+    /// nothing. For a node that does not know yet who it is, or whose store is not open.
+    pub async fn hold(options: Options) {
+        let kernel = Kernel::open(&options.nft, &options.table);
+        // Neither of these senders ever sends.
+        let (_inputs, incoming) = mpsc::channel(1);
+        let (_links, links) = watch::channel(None);
+        let (report, _) = watch::channel(Report::default());
+        Loop::new(options, kernel, report).run(incoming, links, std::future::pending()).await;
+    }
 }
 
 /// Scans again whenever something changed. A scan that fails is repeated; until then the last one stands.
@@ -206,6 +217,8 @@ pub(crate) struct Loop<N> {
     /// When to compare the table once more, because others were at it during our own change.
     look_at: Option<Instant>,
     intrusion: Intrusion,
+    /// Whether what stood when this began was compared with what is on disk.
+    looked: bool,
 }
 
 impl<N: Nft> Loop<N> {
@@ -225,6 +238,7 @@ impl<N: Nft> Loop<N> {
             save_at: None,
             look_at: None,
             intrusion: Intrusion::default(),
+            looked: false,
         }
     }
 
@@ -328,6 +342,7 @@ impl<N: Nft> Loop<N> {
         let Some(wanted) = &mut self.wanted else { return };
         let desired = Desired { structure: Arc::clone(&wanted.rendered), ..wanted.desired.clone() };
         wanted.ruleset = render(&desired, &self.render);
+        self.announce().await;
         self.program().await;
     }
 
@@ -451,41 +466,12 @@ impl<N: Nft> Loop<N> {
         self.audit().await;
     }
 
-    /// Before the kernel is changed: a start after a crash must be able to tell an older store from a newer one.
+    /// Before the kernel is changed: a start after a crash must be able to tell an older store from a newer one, and what
+    /// others did to the table from what we did and had not saved.
     async fn announce(&mut self) {
-        let Some(saved) = &self.saved else { return };
+        let Some(saved) = &mut self.saved else { return };
         if let Err(error) = saved.announce(self.revision).await {
             warn!("the revision to be enforced can not be written down: {error}");
-        }
-    }
-
-    /// As long as nothing is wanted: what was in force when this began stays so. Once others change it, the last
-    /// ruleset on disk takes its place; what the store says may be older than both.
-    async fn hold(&mut self) {
-        let Some(saved) = &self.saved else { return };
-        let drift = match self.enforcer.audit().await {
-            Ok(drift) => drift,
-            Err(error) => return warn!("our table can not be listed: {error}"),
-        };
-        if !self.intrusion.found(drift) && !self.enforcer.found_nothing() {
-            return;
-        }
-        let outcome = match saved.script().await {
-            Ok(Some(script)) => self.enforcer.reload(script).await,
-            // Nothing was ever enforced here, so nothing is missing.
-            Ok(None) => return drop(self.intrusion.repaired()),
-            Err(error) => Err(NftError::Unavailable(error.to_string())),
-        };
-        match outcome {
-            Ok(()) => {
-                let change = self.intrusion.repaired().unwrap_or_else(|| "our table was missing".to_owned());
-                warn!("put back what was enforced last, from disk: {change}");
-                self.reporter.repaired(now(), &change);
-            }
-            Err(error) => {
-                warn!("what was enforced last can not be put back, next try in {RETRY_MAX:?}: {error}");
-                self.look_at = Some(Instant::now() + RETRY_MAX);
-            }
         }
     }
 
@@ -556,5 +542,6 @@ fn now() -> String {
     whole_seconds.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }
 
+mod holding;
 #[cfg(test)]
 mod tests;

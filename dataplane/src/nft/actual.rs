@@ -93,7 +93,8 @@ impl ActualRule {
         }
     }
 
-    fn fingerprint(&self) -> Option<Fingerprint> {
+    /// What it says it is, if it says so.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
         match self {
             ActualRule::Committed { rule, .. } => Some(Fingerprint::of(rule)),
             ActualRule::Listed { fingerprint, .. } => Some(*fingerprint),

@@ -49,6 +49,12 @@ pub enum CommandError {
     },
 }
 
+/// Whether a listing is of a table that is switched off.
+pub(crate) fn is_dormant(listing: &str) -> bool {
+    let mut flags = listing.lines().filter_map(|line| line.trim_start().strip_prefix("flags "));
+    flags.any(|flags| flags.contains("dormant"))
+}
+
 /// Runs one nft.
 #[derive(Clone, Debug)]
 pub struct NftCommand {
@@ -80,13 +86,11 @@ impl NftCommand {
         }
     }
 
-    /// Whether there is an `inet table`.
-    pub async fn exists(&self, table: &str) -> Result<bool, CommandError> {
+    /// The listing of `inet table` in nft's own words, members of sets left out; none when there is no such table.
+    pub async fn terse(&self, table: &str) -> Result<Option<String>, CommandError> {
         match self.spawn(&["-t", "list", "table", "inet", table], String::new()).await {
-            Ok(_) => Ok(true),
-            Err(CommandError::Refused { stderr }) if stderr.contains("No such file or directory") => {
-                Ok(false)
-            }
+            Ok(output) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+            Err(CommandError::Refused { stderr }) if stderr.contains("No such file or directory") => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -98,17 +102,7 @@ impl NftCommand {
 
     /// Whether `inet table` is switched off, which the JSON of nft 1.0.6 does not say; for hosts that refuse netlink.
     pub async fn dormant(&self, table: &str) -> Result<bool, CommandError> {
-        match self.spawn(&["-t", "list", "table", "inet", table], String::new()).await {
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stdout);
-                let mut flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("flags "));
-                Ok(flags.any(|flags| flags.contains("dormant")))
-            }
-            Err(CommandError::Refused { stderr }) if stderr.contains("No such file or directory") => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        Ok(self.terse(table).await?.is_some_and(|listing| is_dormant(&listing)))
     }
 
     async fn spawn(&self, arguments: &[&str], input: String) -> Result<Output, CommandError> {

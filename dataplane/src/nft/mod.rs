@@ -15,6 +15,7 @@ pub mod json;
 pub mod kernel;
 pub mod listing;
 pub mod netlink;
+pub mod outline;
 mod overlay;
 pub mod plan;
 pub mod ruleset;

@@ -3,6 +3,7 @@
 //! The kernel is programmed through `json`, never through this; the text of a rule is also what its fingerprint hashes,
 //! so a change of wording here makes every node rewrite its chains once (without a gap).
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ipnet::IpNet;
@@ -26,26 +27,14 @@ pub enum Comments {
 pub fn ruleset(ruleset: &Ruleset, comments: Comments) -> String {
     let mut text = format!("table inet {} {{\n", ruleset.table);
     let mut blocks = Vec::new();
-    blocks.extend(ruleset.sets.iter().map(|(name, set)| set_block(name, set)));
+    blocks.extend(ruleset.sets.iter().map(|(name, set)| block("set", name, &set_lines(set))));
     for (name, map) in &ruleset.maps {
-        let elements: Vec<String> = map
-            .elements
-            .iter()
-            .map(|(interface, to)| format!("{} : {}", quoted(&exact(interface)), verdict(to)))
-            .collect();
-        blocks
-            .push(format!("  map {name} {{\n    type ifname : verdict\n{}  }}\n", element_lines(&elements)));
+        blocks.push(block("map", name, &map_lines(&map.elements)));
     }
     for (name, chain) in &ruleset.chains {
-        let mut block = format!("  chain {name} {{\n");
-        if let Some(hook) = &chain.hook {
-            let _ = writeln!(block, "    {}", self::hook(hook));
-        }
-        for rule in &chain.rules {
-            let _ = writeln!(block, "    {}", self::rule(rule, comments));
-        }
-        block.push_str("  }\n");
-        blocks.push(block);
+        let rules = chain.rules.iter().map(|rule| self::rule(rule, comments));
+        let lines: Vec<String> = chain.hook.iter().map(hook).chain(rules).collect();
+        blocks.push(block("chain", name, &lines));
     }
     text.push_str(&blocks.join("\n"));
     text.push_str("}\n");
@@ -62,14 +51,29 @@ pub fn boot(wanted: &Ruleset) -> String {
     )
 }
 
-fn set_block(name: &str, set: &Set) -> String {
-    let flags = if set.kind.is_interval() { "    flags interval\n" } else { "" };
+fn block(kind: &str, name: &str, lines: &[String]) -> String {
+    let mut block = format!("  {kind} {name} {{\n");
+    for line in lines {
+        let _ = writeln!(block, "    {line}");
+    }
+    block.push_str("  }\n");
+    block
+}
+
+/// What stands in the block of a set.
+pub(crate) fn set_lines(set: &Set) -> Vec<String> {
+    let kind = format!("type {}", set_types(set.kind).join(" . "));
+    let flags = set.kind.is_interval().then(|| "flags interval".to_owned());
     let elements: Vec<String> = set.elements.iter().map(ToString::to_string).collect();
-    format!(
-        "  set {name} {{\n    type {}\n{flags}{}  }}\n",
-        set_types(set.kind).join(" . "),
-        element_lines(&elements)
-    )
+    [kind].into_iter().chain(flags).chain(element_line(&elements)).collect()
+}
+
+/// What stands in the block of a map.
+pub(crate) fn map_lines(elements: &BTreeMap<String, Verdict>) -> Vec<String> {
+    let pair =
+        |(interface, to): (&String, &Verdict)| format!("{} : {}", quoted(&exact(interface)), verdict(to));
+    let elements: Vec<String> = elements.iter().map(pair).collect();
+    ["type ifname : verdict".to_owned()].into_iter().chain(element_line(&elements)).collect()
 }
 
 /// The field types of a set's key, in nft's words.
@@ -84,14 +88,12 @@ pub(crate) fn set_types(kind: SetKind) -> &'static [&'static str] {
 }
 
 /// nft refuses an empty element list, so nothing at all is written for none.
-fn element_lines(elements: &[String]) -> String {
-    match elements {
-        [] => String::new(),
-        elements => format!("    elements = {{ {} }}\n", elements.join(", ")),
-    }
+fn element_line(elements: &[String]) -> Option<String> {
+    (!elements.is_empty()).then(|| format!("elements = {{ {} }}", elements.join(", ")))
 }
 
-fn hook(hook: &Hook) -> String {
+/// Where a base chain is hooked, in nft's words.
+pub(crate) fn hook(hook: &Hook) -> String {
     let kind = match hook.kind {
         ChainKind::Filter => "filter",
         ChainKind::Route => "route",

@@ -244,6 +244,88 @@ async fn a_repair_from_disk_that_fails_is_tried_again() {
     assert!(fake.with(|fake| fake.actual().table));
 }
 
+/// A kernel and a disk as a reconciler left them, the disk having what is in the kernel.
+async fn left_behind() -> (tempfile::TempDir, Shared) {
+    let (state, fake) = (tempfile::tempdir().unwrap(), Shared::default());
+    let running = Running::enforcing_in(fake.clone(), Some(state.path())).await;
+    tokio::time::sleep(2 * SAVE_DELAY).await;
+    drop(running);
+    // It ends when it is next awake.
+    tokio::time::sleep(STOP_GRACE).await;
+    fake.with(|fake| fake.scripts.push(enforced()));
+    (state, fake)
+}
+
+/// Somebody does this while nobody looks.
+fn meanwhile(fake: &Shared, operations: Vec<Operation>) {
+    let foreign = Transaction { table: "appliance".to_owned(), operations };
+    fake.with(|fake| {
+        fake.foreign(&foreign, "nft (pid 7)", "touched the table");
+        fake.drain();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_did_to_the_table_before_the_start_is_undone_from_disk() {
+    let flush_all = |fake: &Shared| {
+        let chains: Vec<String> = fake.with(|fake| fake.actual().chains.keys().cloned().collect());
+        chains.into_iter().map(|name| Operation::FlushChain { name }).collect::<Vec<_>>()
+    };
+    let one_rule = Operation::FlushChain { name: "ep_good_in".to_owned() };
+    for emptied in [true, false] {
+        let (state, fake) = left_behind().await;
+        let yesterday = fake.with(|fake| fake.actual().clone());
+        let operations = if emptied { flush_all(&fake) } else { vec![one_rule.clone()] };
+        meanwhile(&fake, operations);
+        let mut running = Running::start_in(fake.clone(), Some(state.path()));
+        let report = running.until(|report| report.drift.repairs == 1).await;
+        assert!(report.drift.last_change.contains("chain ep_good_in was changed"), "{report:?}");
+        assert_eq!(yesterday.drift(&fake.with(|fake| fake.actual().clone())), []);
+        let repaired = fake.transactions();
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        assert_eq!(fake.transactions(), repaired, "and once is enough");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_is_ahead_of_the_disk_is_taken_back_only_if_it_was_emptied() {
+    for (operation, repairs) in [
+        (Operation::FlushChain { name: "ep_good_in".to_owned() }, 0),
+        (Operation::DeleteMapElement { map: "ep_in".to_owned(), interface: "eth0".to_owned() }, 0),
+    ] {
+        let (state, fake) = left_behind().await;
+        let mut saved = Saved::new(state.path());
+        saved.announce(2).await.unwrap();
+        meanwhile(&fake, vec![operation]);
+        let running = Running::start_in(fake.clone(), Some(state.path()));
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        assert_eq!(running.report.borrow().drift.repairs, repairs, "our own doing, as far as anybody knows");
+    }
+    let (state, fake) = left_behind().await;
+    Saved::new(state.path()).announce(2).await.unwrap();
+    let elements = fake.with(|fake| fake.actual().maps.clone());
+    let delete = |(map, elements): (String, Option<BTreeMap<String, _>>)| {
+        let interfaces = elements.unwrap_or_default().into_keys().collect::<Vec<_>>();
+        interfaces
+            .into_iter()
+            .map(move |interface| Operation::DeleteMapElement { map: map.clone(), interface })
+    };
+    meanwhile(&fake, elements.into_iter().flat_map(delete).collect());
+    let mut running = Running::start_in(fake.clone(), Some(state.path()));
+    running.until(|report| report.drift.repairs == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_ruleset_that_is_refused_leaves_the_one_before() {
+    let (state, fake) = left_behind().await;
+    let newer = Ruleset { sets: BTreeMap::new(), ..Ruleset::new("appliance") };
+    Saved::new(state.path()).write(&newer).await.unwrap();
+    meanwhile(&fake, vec![Operation::DeleteTable]);
+    let mut running = Running::start_in(fake.clone(), Some(state.path()));
+    running.until(|report| report.drift.repairs == 1).await;
+    assert!(fake.with(|fake| fake.actual().chains.contains_key("ep_good_in")));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_changes_nothing_here_is_enforced_without_a_transaction() {
     let mut running = Running::enforcing(Shared::default()).await;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use appliance_dataplane::nft::diff::diff;
+use appliance_dataplane::nft::outline::Outline;
 use appliance_dataplane::nft::plan::{Begin, plan};
 use appliance_dataplane::nft::{Actual, Kernel, Nft, Ruleset, script};
 use appliance_dataplane::render::render;
@@ -46,6 +47,9 @@ fn every_golden_loads_and_is_found_again() {
                 let left = |listed: &Actual| format!("{name}: {:#?}", diff(listed, &wanted));
                 let listed = kernel.list().await.expect("list");
                 assert!(diff(&listed, &wanted).is_empty(), "by JSON, {}", left(&listed));
+                let (said, stands) =
+                    (Outline::of_script(&script::boot(&wanted)), Outline::of_actual(&listed));
+                assert_eq!(said.drift(&stands), [], "{name}: a start would find it changed");
                 let by_json = blocks(namespace);
 
                 // Over what is there, as a boot unit would on a host that was not rebooted.
@@ -54,6 +58,9 @@ fn every_golden_loads_and_is_found_again() {
                 let listed = kernel.list().await.expect("list");
                 assert!(diff(&listed, &wanted).is_empty(), "by script, {}", left(&listed));
                 assert_eq!(blocks(namespace), by_json, "{name}: the script says something else");
+                let (said, stands) =
+                    (Outline::of_script(&script::boot(&wanted)), Outline::of_actual(&listed));
+                assert_eq!(said.drift(&stands), [], "{name}: a start would find it changed");
 
                 namespace.nft("flush ruleset");
                 namespace.run(&format!("nft -f {}", case.join("golden.nft").display()));

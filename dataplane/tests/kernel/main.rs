@@ -16,3 +16,4 @@ mod listing;
 mod netns;
 mod reconciler;
 mod rulesets;
+mod saved;
