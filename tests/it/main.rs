@@ -41,5 +41,6 @@ mod seeds;
 mod stored_data;
 mod tidy;
 mod tree;
+mod units;
 mod world;
 mod writers;
