@@ -4,6 +4,7 @@
 //! with it is ignored, one that disagrees is refused, and a host that is renamed stays the member it was. `settle` is
 //! the decision, pure; `load` and `save` are its two edges. Called by `server`, before anything else is opened. A
 //! directory is one member for ever: a node that begins again, because its data is gone or it was removed, is a new one.
+//! The file has a sum over itself: a node whose name lost a bit would be another one, whose host no policy names.
 
 use std::fmt;
 use std::io;
@@ -11,8 +12,11 @@ use std::path::{Path, PathBuf};
 
 use appliance_storage::ClusterId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::cluster::records::MemberId;
+use crate::cluster::token::hex;
 use crate::config::{JoinTarget, parse_node_name};
 use crate::data_dir;
 use crate::settings::Source;
@@ -25,6 +29,9 @@ const FORMAT: u32 = 2;
 
 /// The form before there were clusters of several members; read, and written anew in ours when something changes.
 const FORMAT_BEFORE: u32 = 1;
+
+/// The field with the sum over the others; missing where a version before wrote the file.
+const SUM: &str = "sum";
 
 /// As many as a UUID without its dashes.
 const CLUSTER_ID_DIGITS: usize = 32;
@@ -317,10 +324,13 @@ pub(crate) fn load(directory: &Path) -> Result<Option<NodeIdentity>, IdentityErr
     }
     let envelope: Envelope =
         serde_json::from_str(&text).map_err(|error| unreadable(&path, error.to_string()))?;
+    if ![FORMAT, FORMAT_BEFORE].contains(&envelope.format) {
+        return Err(IdentityError::Format { path, found: envelope.format });
+    }
+    let fields = proven(&text).map_err(|reason| unreadable(&path, reason))?;
     let identity = match envelope.format {
-        FORMAT => serde_json::from_str::<NodeIdentity>(&text),
-        FORMAT_BEFORE => serde_json::from_str::<Before>(&text).map(NodeIdentity::from),
-        found => return Err(IdentityError::Format { path, found }),
+        FORMAT_BEFORE => serde_json::from_value::<Before>(fields).map(NodeIdentity::from),
+        _ => serde_json::from_value::<NodeIdentity>(fields),
     };
     let identity = identity.map_err(|error| unreadable(&path, error.to_string()))?;
     if identity.member_id == MemberId(0) {
@@ -332,13 +342,31 @@ pub(crate) fn load(directory: &Path) -> Result<Option<NodeIdentity>, IdentityErr
     }
 }
 
+/// The fields without their sum, if that agrees.
+fn proven(text: &str) -> Result<Value, String> {
+    let mut fields: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let said = fields.as_object_mut().and_then(|fields| fields.remove(SUM));
+    match said {
+        Some(said) if said != sum(&fields) => {
+            Err("it was damaged: its sum does not agree with it".to_owned())
+        }
+        _ => Ok(fields),
+    }
+}
+
+/// The sum over the fields, whatever stands between them.
+fn sum(fields: &Value) -> String {
+    hex(&Sha256::digest(fields.to_string()))
+}
+
 /// Makes the identity durable.
 pub(crate) fn save(directory: &Path, identity: &NodeIdentity) -> Result<(), IdentityError> {
     let path = directory.join(IDENTITY_FILE);
-    // Plain fields of text and numbers always serialise.
-    let mut text = serde_json::to_vec_pretty(identity).unwrap_or_default();
-    text.push(b'\n');
-    data_dir::write_private(&path, &text).map_err(|source| IdentityError::Write { path, source })
+    let failed = |source| IdentityError::Write { path: path.clone(), source };
+    let mut fields = serde_json::to_value(identity).map_err(|error| failed(error.into()))?;
+    fields[SUM] = sum(&fields).into();
+    let text = format!("{fields:#}\n");
+    data_dir::write_private(&path, text.as_bytes()).map_err(failed)
 }
 
 #[cfg(test)]
@@ -468,6 +496,41 @@ mod tests {
             let refusal = load(directory.path()).expect_err("refused").to_string();
             assert!(refusal.contains(says), "{refusal}");
         }
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_another_node_of_it() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let stands = founded().into_formed();
+        save(directory.path(), &stands).expect("saves");
+        let file = directory.path().join(IDENTITY_FILE);
+        let whole = std::fs::read(&file).expect("read");
+        for bit in 0..whole.len() * 8 {
+            let mut harmed = whole.clone();
+            harmed[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&file, harmed).expect("write");
+            // A blank between fields may turn into another.
+            assert!(load(directory.path()).map_or(true, |read| read.as_ref() == Some(&stands)), "bit {bit}");
+        }
+        for length in 0..whole.len() - 1 {
+            std::fs::write(&file, &whole[..length]).expect("write");
+            load(directory.path()).expect_err("refused");
+        }
+        let renamed = String::from_utf8(whole).expect("text").replace("my-host", "my-hosu");
+        std::fs::write(&file, renamed).expect("write");
+        let refusal = load(directory.path()).expect_err("refused").to_string();
+        assert!(
+            refusal.contains("it was damaged") && refusal.contains("restore it from a backup"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn a_file_without_a_sum_is_of_the_version_before_that() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let text = serde_json::to_vec_pretty(&founded()).expect("JSON");
+        std::fs::write(directory.path().join(IDENTITY_FILE), text).expect("write");
+        assert_eq!(load(directory.path()).expect("reads"), Some(founded()));
     }
 
     #[test]

@@ -416,5 +416,15 @@ mod tests {
         assert_eq!(load(directory.path(), "other"), None);
         std::fs::write(directory.path().join(FILE), "{").expect("write");
         assert_eq!(load(directory.path(), "c0ffee"), None, "a damaged hint is none");
+        save(directory.path(), "c0ffee", &known()).expect("saved");
+        let whole = std::fs::read(directory.path().join(FILE)).expect("read");
+        for bit in 0..whole.len() * 8 {
+            let mut harmed = whole.clone();
+            harmed[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(directory.path().join(FILE), harmed).expect("write");
+            // It may name a wrong address, and nothing worse: the store knows better as soon as it is there.
+            let members = load(directory.path(), "c0ffee").map_or(3, |peers| peers.members.len());
+            assert_eq!(members, 3, "bit {bit}");
+        }
     }
 }
