@@ -9,6 +9,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::enforcer::STATE_DIRECTORY;
+
 /// Held locked by the process the directory belongs to; its content is that process's id, for the error message.
 const LOCK_FILE: &str = "lock";
 
@@ -18,8 +20,9 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// Keys, identity and kubeconfig: the owner reads and writes.
 const FILE_MODE: u32 = 0o600;
 
-/// What a fresh file system may already hold.
-const NOT_OURS_BUT_HARMLESS: &str = "lost+found";
+/// What a directory may hold that no node was in: what a fresh file system comes with, and the last policy of this host,
+/// which stays when the rest of a node is moved out.
+const HARMLESS: [&str; 2] = ["lost+found", STATE_DIRECTORY];
 
 /// No file read whole from the data directory is larger.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -90,7 +93,7 @@ fn refuse_foreign(path: &Path) -> Result<(), DataDirError> {
     let failed = |source| DataDirError::Io { path: path.to_owned(), attempt: "list it", source };
     for entry in fs::read_dir(path).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        if name != NOT_OURS_BUT_HARMLESS {
+        if !HARMLESS.iter().any(|harmless| name == *harmless) {
             let example = name.to_string_lossy().into_owned();
             return Err(DataDirError::Foreign { path: path.to_owned(), example });
         }
@@ -207,6 +210,13 @@ mod tests {
         assert!(refusal.contains("thesis.tex"), "{refusal}");
         assert_eq!(mode(parent.path()), 0o755);
         assert!(!parent.path().join(LOCK_FILE).exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_left_with_the_last_policy_is_new() {
+        let parent = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(parent.path().join(STATE_DIRECTORY)).expect("made");
+        DataDir::open(parent.path()).expect("opens");
     }
 
     #[test]

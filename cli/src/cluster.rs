@@ -155,7 +155,8 @@ impl Status {
         if self.is_removed() {
             return vec![format!(
                 "{name} was removed from the cluster. To let it join again: `appliance ctl token create` on a member; here \
-                 stop it, move its data directory aside, and run what that prints. Ask a member for the state of the cluster.",
+                 stop it, move everything but dataplane/, which has its last policy, out of its data directory, and run what \
+                 that prints. Ask a member for the state of the cluster.",
                 name = self.asked()
             )];
         }

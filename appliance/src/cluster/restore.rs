@@ -22,10 +22,11 @@ use super::seal::SealKey;
 use super::staging::{self, Staging, StagingError};
 use crate::config::parse_node_name;
 use crate::data_dir::{DataDir, DataDirError, read_small};
+use crate::enforcer::STATE_DIRECTORY;
 use crate::identity::{self, IdentityError, NodeIdentity};
 
 /// What may be in a directory that no node has been in.
-const EXPECTED: [&str; 4] = ["lock", "lost+found", "pki", "snapshots"];
+const EXPECTED: [&str; 5] = ["lock", "lost+found", "pki", "snapshots", STATE_DIRECTORY];
 
 /// What an operator puts into an empty directory to keep the authority.
 const SEAL_KEY: &str = "pki/seal.key";

@@ -96,9 +96,9 @@ pub(crate) enum Member {
     /// Take a member out of the cluster for good
     #[command(after_help = "Examples:\n  \
         # A host that is going away, or that died\n  appliance ctl member remove node2 --yes\n\n\
-        The host keeps enforcing the last policy it knew. To come back it joins anew, with an empty data directory. A\n\
-        removal that would leave fewer reachable voters than a quorum is refused: without a quorum nobody can agree to\n\
-        it. When the others are lost for good, `appliance ctl recover` goes on without them.")]
+        The host keeps enforcing the last policy it knew. To come back it joins anew, with nothing in its data directory\n\
+        but dataplane/. A removal that would leave fewer reachable voters than a quorum is refused: without a quorum\n\
+        nobody can agree to it. When the others are lost for good, `appliance ctl recover` goes on without them.")]
     Remove(MemberRemove),
 }
 

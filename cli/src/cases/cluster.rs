@@ -300,9 +300,12 @@ fn recovery_shows_asks_does_it_and_says_what_to_do_elsewhere() {
     }
     let expected = "Recovered: n1 leads and takes writes, at revision 1000041.\n\n\
                     On each other host that is to belong again (n2, n3):\n  systemctl stop appliance\n  \
-                    mv /var/lib/appliance /var/lib/appliance.before-recovery\n  \
+                    mkdir /var/lib/appliance.before-recovery\n  \
+                    find /var/lib/appliance -mindepth 1 -maxdepth 1 ! -name dataplane -exec mv -t \
+                    /var/lib/appliance.before-recovery {} +\n  \
                     appliance run --join 10.0.0.1:6443 --token T\n\
-                    The token is good for 24 h. Each host keeps enforcing what is in its kernel meanwhile.\n";
+                    The token is good for 24 h. Each host keeps enforcing its last policy meanwhile, also if it reboots: \
+                    dataplane/ has it.\n";
     assert_eq!((seen.status, seen.out.as_str()), (0, expected));
     assert_eq!(lab.sent()[0], ("POST /cluster/recover".to_string(), json!({"cluster": "c1"})));
 }

@@ -52,7 +52,7 @@ pub(super) fn reseed(api: &Api, call: &Call<'_>) -> Answer {
     let cluster = api.cluster();
     if cluster.settings.removed {
         return Err(conflict(
-            "this node was removed from the cluster; empty its data directory and join again",
+            "this node was removed from the cluster; move all but dataplane/ out of its data directory and join again",
         ));
     }
     spare(&cluster.records.raft().status(), cluster.member.0, &cluster.node_name).map_err(conflict)?;

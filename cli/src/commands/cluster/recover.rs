@@ -184,7 +184,8 @@ async fn until_recovered(client: &Client, before: &Status) -> Result<String, Fai
     .into())
 }
 
-/// The commands for every other host: its old data moved aside, then a join.
+/// The commands for every other host: its old data moved aside, then a join. What it enforced last stays where the next
+/// boot looks for it.
 async fn others(client: &Client, before: &Status) -> Result<String, Failure> {
     let others: Vec<&str> = before
         .members
@@ -203,8 +204,10 @@ async fn others(client: &Client, before: &Status) -> Result<String, Failure> {
     Ok(format!(
         "\nOn each other host that is to belong again ({names}):\n  \
          systemctl stop appliance\n  \
-         mv /var/lib/appliance /var/lib/appliance.before-recovery\n  \
+         mkdir /var/lib/appliance.before-recovery\n  \
+         find /var/lib/appliance -mindepth 1 -maxdepth 1 ! -name dataplane -exec mv -t /var/lib/appliance.before-recovery {{}} +\n  \
          {join}\n\
-         The token is good for 24 h. Each host keeps enforcing what is in its kernel meanwhile.\n"
+         The token is good for 24 h. Each host keeps enforcing its last policy meanwhile, also if it reboots: dataplane/ has \
+         it.\n"
     ))
 }

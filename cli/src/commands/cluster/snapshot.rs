@@ -50,7 +50,8 @@ fn restore(args: SnapshotRestore, world: &mut World) -> Result<Verdict, Failure>
     let made = (world.offline.restore)(RestoreArgs { file, data_dir, node_name, revision_jump })?;
     world.console.out(&render(output, &made, |_| {
         format!(
-            "{}\nStart this host with --data-dir {directory}, then join the others, each with an empty data directory:\n  \
+            "{}\nStart this host with --data-dir {directory}, then join the others, each with nothing in its data directory \
+             but dataplane/:\n  \
              appliance ctl token create\n",
             fields(&made).trim_end()
         )
