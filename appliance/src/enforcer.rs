@@ -8,10 +8,11 @@
 //! With enforcement off there is only the status writer, which says so. Nothing about policy is decided here: the
 //! dataplane is told what it may never close and where it keeps its files, and that is all.
 
-use std::path::Path;
+use std::path::PathBuf;
 
+use appliance_dataplane::nft::command::CommandError;
 use appliance_dataplane::saved::{self, PutBack};
-use appliance_dataplane::{Options, ProbeError, Protected, Reconciler, StartError, probe};
+use appliance_dataplane::{Options, ProbeError, Protected, Reconciler, StartError, probe, standing};
 use appliance_resources::{EnforcementState, NodeReportStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -27,7 +28,10 @@ use crate::syncer::{Begins, SyncError, Syncer};
 /// before it computes anything, so more would only be memory.
 const INPUTS_MAX: usize = 64;
 
-/// The last enforced ruleset, in the data directory; loaded at boot by `appliance-firewall.service`.
+/// Endpoints that a refusal names; a host may have thousands.
+const NAMED_MAX: usize = 8;
+
+/// The last enforced rulesets, in the data directory; loaded at boot by `appliance-firewall.service`.
 pub(crate) const STATE_DIRECTORY: &str = "dataplane";
 
 /// Why a node can not enforce, or no longer does.
@@ -35,6 +39,16 @@ pub(crate) const STATE_DIRECTORY: &str = "dataplane";
 pub(crate) enum EnforcerError {
     #[error("this host can not be policed: {0}; or run store and API alone with --no-enforce")]
     Probe(#[from] ProbeError),
+    #[error(
+        "a new cluster would begin here, and table inet {table} polices this host already (host endpoints {endpoints}): a \
+         cluster that knows nothing of them would open it. To join the cluster that wrote them, start with --join and \
+         --token, as \"appliance ctl token create\" prints them; to begin from a backup, \"appliance ctl snapshot \
+         restore\"; to begin anew on purpose, remove {saved} and \"nft delete table inet {table}\"; or run store and API \
+         alone with --no-enforce", saved = .saved.display()
+    )]
+    Standing { table: String, endpoints: String, saved: PathBuf },
+    #[error("whether this host is policed already can not be found out: {0}")]
+    Look(CommandError),
     #[error("enforcement did not start: {0}; the kernel keeps the policy it has")]
     Start(#[from] StartError),
     #[error("policy can not be read any longer: {0}; the kernel keeps the policy it has")]
@@ -64,6 +78,27 @@ pub(crate) struct Enforcer {
     report: watch::Receiver<NodeReportStatus>,
 }
 
+/// Nobody rules the table yet, and nobody else may.
+pub(crate) struct Held(Option<JoinHandle<()>>);
+
+impl Held {
+    /// Ends it. A script that was on its way to the kernel gets there whole or not at all.
+    pub(crate) async fn release(mut self) {
+        if let Some(holding) = self.0.take() {
+            holding.abort();
+            let _ = holding.await;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(holding) = &self.0 {
+            holding.abort();
+        }
+    }
+}
+
 enum Work {
     Off,
     On {
@@ -85,14 +120,16 @@ impl Enforcer {
         Ok(())
     }
 
-    /// Puts the policy that was enforced last back in force, if the kernel has none of ours: the first thing a start
-    /// does, for everything after it may wait for the network, for other members, or for a store that heals.
-    pub(crate) async fn put_back(config: &Config, data_dir: &Path) {
+    /// Puts the policy that was enforced last back in force, if the kernel has none of ours, or one that was emptied: the
+    /// first thing a start does, for everything after it may fail, or wait for the network, for other members, or for a
+    /// store that heals. Only reads, and before the directory is known to be ours alone: where a table of ours stands,
+    /// another process may rule it.
+    pub(crate) async fn put_back(config: &Config) {
         if !config.enforce {
             return;
         }
         let table = Options::new("").table;
-        match saved::put_back(&config.nft, &data_dir.join(STATE_DIRECTORY), &table).await {
+        match saved::put_back(&config.nft, &config.data_dir.join(STATE_DIRECTORY), &table).await {
             Ok(PutBack::Stands) => {
                 tracing::info!("the kernel has a policy of ours, which stands until the store is known")
             }
@@ -107,6 +144,36 @@ impl Enforcer {
             Ok(PutBack::NothingSaved) => tracing::info!("no policy was ever enforced here"),
             Err(error) => tracing::error!("the last enforced policy could not be put back in force: {error}"),
         }
+    }
+
+    /// Whether a new cluster may begin here: it knows nothing of what polices this host, and would take it away.
+    pub(crate) async fn check_new(config: &Config) -> Result<(), EnforcerError> {
+        if !config.enforce {
+            return Ok(());
+        }
+        let table = Options::new("").table;
+        let standing = standing::endpoints(&config.nft, &table).await.map_err(EnforcerError::Look)?;
+        if standing.is_empty() {
+            return Ok(());
+        }
+        let mut endpoints: Vec<String> = standing.into_iter().collect();
+        if let Some(more) = endpoints.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+            endpoints.truncate(NAMED_MAX);
+            endpoints.push(format!("{more} more"));
+        }
+        let saved = config.data_dir.join(STATE_DIRECTORY);
+        Err(EnforcerError::Standing { table, endpoints: endpoints.join(", "), saved })
+    }
+
+    /// Holds what was enforced last, from here until it is dropped: nothing new reaches the kernel, and what others change
+    /// is put back from disk. For the time in which a node waits for others or for its store, which may be long.
+    pub(crate) fn hold(config: &Config, data_dir: &DataDir) -> Held {
+        let options = Options {
+            nft: config.nft.clone(),
+            state_dir: Some(data_dir.join(STATE_DIRECTORY)),
+            ..Options::new("")
+        };
+        Held(config.enforce.then(|| tokio::spawn(Reconciler::hold(options))))
     }
 
     /// Starts what the settings ask for. Nothing new reaches the kernel before the store was read whole.

@@ -3,12 +3,15 @@
 //! # Start-up, in this order, and why
 //!
 //! 1. **The host**: settings are logged, the signals become ours, the limit on open files is raised.
-//! 2. **The kernel**: with enforcement on, nft and the right to use it are asked for before anything is made. A host
-//!    that can not be policed must not look as if it were.
-//! 3. **The data directory**: created, locked, and asked who we are. From here on no second process can do harm. The
-//!    policy that was enforced last is put back if the kernel has none: from here on nothing waits with an open host.
+//! 2. **The kernel**: the policy that was enforced last is put back if the kernel has none, or an emptied one. That only
+//!    reads, so it comes before everything that can fail: from here on nothing waits, and nothing gives up, with an open
+//!    host. Then, with enforcement on, nft and the right to use it are asked for before anything is made. A host that can
+//!    not be policed must not look as if it were.
+//! 3. **The data directory**: created, locked, and asked who we are. From here on no second process can do harm. Nobody
+//!    founds a new cluster on a host that is policed.
 //! 4. **The doors**: all listeners are bound, and do not accept. A port already taken is heard of before a store is
-//!    opened; a client that comes early waits in the backlog instead of being refused.
+//!    opened; a client that comes early waits in the backlog instead of being refused. Now no other node rules this host,
+//!    so what the kernel has is held until step 7: what others change in it is put back.
 //! 5. **Who we are**: a new node joins, which needs the addresses of step 4; a member whose data is of no use any more
 //!    begins again, and tells so at the doors for as long as that takes; everybody else is who they were.
 //! 6. **The store, keys and raft**: opening may take long after a power cut, and everything below asks them. The keys
@@ -35,7 +38,7 @@
 //! this and starts again by itself ([`crate::restart`]).
 //!
 //! *Questions for a reviewer*: does any step write to the kernel before step 7 has seen the whole store, other than
-//! step 3 where there is nothing? Does any step accept a client before step 9? Is anything started here that the
+//! steps 2 and 4 what was there before? Does any step accept a client before step 9? Is anything started here that the
 //! shutdown list does not stop? Which step could wait for another member, other than a join?
 
 use std::error::Error;
@@ -72,9 +75,9 @@ use crate::cluster::reseed;
 use crate::compactor;
 use crate::config::{Config, Host};
 use crate::data_dir::{DataDir, DataDirError};
-use crate::enforcer::{Enforcer, EnforcerError, Place};
+use crate::enforcer::{Enforcer, EnforcerError, Place, STATE_DIRECTORY};
 use crate::host;
-use crate::identity::{self, IdentityError, NodeIdentity};
+use crate::identity::{self, IdentityError, NodeIdentity, Settled};
 use crate::listener::{self, ListenError, RootListener, TlsListener};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -181,19 +184,23 @@ async fn start(config: Config) -> Result<Started, ServerError> {
     // 1. The host.
     announce(&config);
     host::raise_open_files();
-    // 2. The kernel.
+    // 2. The kernel, and the policy that was enforced last.
+    Enforcer::put_back(&config).await;
     Enforcer::check(&config)?;
-    // 3. The data directory, and the policy that was enforced last.
+    // 3. The data directory.
     let data_dir = DataDir::open(&config.data_dir)?;
-    Enforcer::put_back(&config, data_dir.path()).await;
     recover_if_asked(&data_dir, config.force_new_cluster).await?;
     let settled = entry::settle(&config, &data_dir)?;
+    if matches!(settled, Settled::Founds(_)) {
+        Enforcer::check_new(&config).await?;
+    }
     // 4. The doors.
     let root = RootListener::bind(&config.run_dir).await?;
     let network = TlsListener::bind(config.api_listen)?;
     let (listener, peer_address) = listener::bind_peers(config.peer_listen)?;
     let api_port = network.address().port();
     let addresses = format!("{} and https://{}", root.path().display(), network.address());
+    let held = Enforcer::hold(&config, &data_dir);
     // 5. Who we are.
     let reached_on = reached_on(&config);
     let (peer, api) = (on_port(&reached_on, peer_address.port()), on_port(&reached_on, api_port));
@@ -233,6 +240,7 @@ async fn start(config: Config) -> Result<Started, ServerError> {
         protected: member.directory().protected(),
         removed: identity.removed,
     };
+    held.release().await;
     let enforcer = Enforcer::start(&place, &registry);
     // 8. The authority and the first objects.
     let objects = bootstrap::objects(&identity.cluster_id, &name, &reached_on);
@@ -328,7 +336,8 @@ impl Running {
     fn removed(&self) -> Result<Ending, ServerError> {
         tracing::warn!(
             "the cluster has removed this member: it takes part in nothing any more and keeps enforcing the policy it has; \
-             to join again, empty {}",
+             to join again, move everything but {STATE_DIRECTORY}/, which has that policy, out of {}, and start it with \
+             --join and --token",
             self.data_dir.path().display()
         );
         identity::save(self.data_dir.path(), &self.identity.clone().into_removed())?;

@@ -18,7 +18,7 @@ use appliance_tests::packets::{self, Listeners};
 use crate::cluster_disks::{Rotten, rot};
 use crate::cluster_policy::{CLOSED, OPEN, answers_during, endpoints};
 
-fn enforcing() -> Cluster {
+pub(crate) fn enforcing() -> Cluster {
     Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() })
 }
 
@@ -106,7 +106,7 @@ fn no_policy_cuts_the_cluster_in_two_not_even_from_a_member_that_is_yet_to_come(
 }
 
 /// Asks all hosts at once, for every question that policy answers with silence costs its whole patience.
-fn reached(stranger: &Host, hosts: &[IpAddr], port: u16) -> Vec<bool> {
+pub(crate) fn reached(stranger: &Host, hosts: &[IpAddr], port: u16) -> Vec<bool> {
     thread::scope(|scope| {
         let asked: Vec<_> = hosts
             .iter()
@@ -117,7 +117,7 @@ fn reached(stranger: &Host, hosts: &[IpAddr], port: u16) -> Vec<bool> {
 }
 
 /// A cluster whose hosts let nothing in but the failsafes, and have that on their disks.
-fn closed_cluster(stranger: &Host, cluster: &Cluster, hosts: &[IpAddr]) {
+pub(crate) fn closed_cluster(stranger: &Host, cluster: &Cluster, hosts: &[IpAddr]) {
     let _ = cluster.nodes[0].ctl_with(&["apply", "-f", "-"], &endpoints(hosts.len())).success();
     for node in &cluster.nodes {
         let saved = node.data_dir().join("dataplane/ruleset.nft");
@@ -128,7 +128,7 @@ fn closed_cluster(stranger: &Host, cluster: &Cluster, hosts: &[IpAddr]) {
         eventually("every host to be closed", || reached(stranger, hosts, CLOSED), |reached| none(reached));
 }
 
-fn none(reached: &[bool]) -> bool {
+pub(crate) fn none(reached: &[bool]) -> bool {
     reached.iter().all(|reached| !reached)
 }
 
@@ -185,6 +185,15 @@ fn hosts_that_start_without_table_quorum_or_whole_data_have_their_last_policy_be
     (0..3).for_each(|number| cluster.nodes[number].spawn());
     let _ = eventually("the last policy", || reached(&stranger, &hosts, CLOSED), |reached| none(reached));
     assert_eq!(reached(&stranger, &hosts, OPEN), [true; 3], "and it is the last policy, failsafes and all");
+    // The one that has nothing to serve waits for a copy that does not come, and looks after its host meanwhile.
+    eventually_true("it to wait", || {
+        cluster.nodes[2].log().split_off(before).contains("this member's data is given up")
+    });
+    for change in ["nft flush ruleset", "nft flush table inet appliance"] {
+        assert_eq!(cluster.hosts[2].namespace.shell(change), "");
+        let closed = || reached(&stranger, &hosts[2..], CLOSED);
+        let _ = eventually("what others change to be put back", closed, |reached| none(reached));
+    }
 
     let (sent, answered) = answers_during(&stranger, &hosts, || {
         each_says_how_it_stands(&cluster, [1, 0, 2]);

@@ -42,7 +42,7 @@ fn store_only(lan: &Lan) -> Node {
 }
 
 /// Starts a node that must refuse, and returns what it said.
-fn refuses(node: &mut Node) -> String {
+pub(crate) fn refuses(node: &mut Node) -> String {
     let before = node.log().len();
     node.spawn();
     let status = node.wait();

@@ -30,6 +30,7 @@ mod durability;
 mod failures;
 mod policy_cases;
 mod policy_endpoints;
+mod policy_held;
 mod policy_interfaces;
 mod policy_routed;
 mod policy_rules;

@@ -24,6 +24,15 @@ impl Tmpfs {
         Tmpfs(at)
     }
 
+    /// Mounts it anew, `ro` or `rw`.
+    ///
+    /// # Panics
+    /// When it cannot be: somebody writes to it.
+    pub fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        let _ = run(Command::new("mount").args(["-o", &options]).arg(&self.0), "").success();
+    }
+
     /// Fills it but for a few KiB, and returns the file to remove to free the space.
     ///
     /// # Panics
