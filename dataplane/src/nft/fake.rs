@@ -36,6 +36,8 @@ pub struct FakeNft {
     pub dormant: bool,
     /// The rulesets whose scripts can be loaded: the fake can not read nft's language.
     pub scripts: Vec<Ruleset>,
+    /// What someone else does right after the next script was loaded.
+    pub after_load: Option<Transaction>,
 }
 
 impl FakeNft {
@@ -233,7 +235,12 @@ impl Nft for FakeNft {
         }
         let steps = plan(&Actual::default(), known, Begin::Whole);
         whole.operations.extend(steps.into_iter().flat_map(|step| step.operations));
-        self.run(&whole).await
+        let mut committed = self.run(&whole).await?;
+        if let Some(foreign) = self.after_load.take() {
+            self.foreign(&foreign, "nft (pid 9)", "was quick");
+            committed.after = Some(self.generation);
+        }
+        Ok(committed)
     }
 
     async fn check(&mut self, transaction: &Transaction) -> Result<(), NftError> {

@@ -8,10 +8,13 @@
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Loop, RETRY_MAX, now};
+use super::{Loop, RETRY_FIRST, RETRY_MAX, now};
 use crate::nft::outline::Outline;
 use crate::nft::{Nft, NftError};
 use crate::saved::Generation;
+
+/// Loads in a row that others undo before the table is listed; then they are left alone for a while.
+const LOADS_MAX: usize = 3;
 
 impl<N: Nft> Loop<N> {
     /// Puts the last ruleset on disk in the place of what others made of it.
@@ -68,11 +71,33 @@ impl<N: Nft> Loop<N> {
         let mut outcome = Ok(());
         for generation in generations {
             generation.tell();
-            outcome = self.enforcer.reload(generation.script).await;
+            outcome = self.load(&generation.script).await;
             if !matches!(outcome, Err(NftError::Refused(_) | NftError::Stale(_))) {
                 break;
             }
         }
         outcome
+    }
+
+    /// Loads a script until the table is listed as the script says. What others did between the two must not be adopted.
+    async fn load(&mut self, script: &str) -> Result<(), NftError> {
+        let loaded = Outline::of_script(script);
+        for _ in 0..LOADS_MAX {
+            self.enforcer.reload(script.to_owned()).await?;
+            let drift = self.enforcer.outline().map(|standing| loaded.drift(&standing)).unwrap_or_default();
+            let announced = self.enforcer.drain();
+            let Some(intruder) = self.enforcer.intruder(&announced) else {
+                // Nobody was at it: where it differs, it only reads otherwise than it was written.
+                return Ok(());
+            };
+            if drift.is_empty() {
+                // They came before the load, or after the listing.
+                self.look_at = Some(Instant::now() + RETRY_FIRST);
+                return Ok(());
+            }
+            self.intrusion.suspect(intruder);
+            self.intrusion.found(drift);
+        }
+        Err(NftError::Unavailable("others keep changing the table".to_owned()))
     }
 }

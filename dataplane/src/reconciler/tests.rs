@@ -316,6 +316,20 @@ async fn a_kernel_that_is_ahead_of_the_disk_is_taken_back_only_if_it_was_emptied
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_do_between_the_load_and_the_look_is_not_adopted() {
+    let (state, fake) = left_behind().await;
+    let yesterday = fake.with(|fake| fake.actual().clone());
+    meanwhile(&fake, vec![Operation::DeleteTable]);
+    let mut quick = Transaction::new("appliance");
+    quick.operations.push(Operation::FlushChain { name: "ep_good_in".to_owned() });
+    fake.with(|fake| fake.after_load = Some(quick));
+    let mut running = Running::start_in(fake.clone(), Some(state.path()));
+    let report = running.until(|report| report.drift.repairs == 1).await;
+    assert!(report.drift.last_change.contains("chain ep_good_in was changed"), "{report:?}");
+    assert_eq!(yesterday.drift(&fake.with(|fake| fake.actual().clone())), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_last_ruleset_that_is_refused_leaves_the_one_before() {
     let (state, fake) = left_behind().await;
     let newer = Ruleset { sets: BTreeMap::new(), ..Ruleset::new("appliance") };
