@@ -210,3 +210,13 @@ proptest! {
         played.replica.drain().unwrap();
     }
 }
+
+#[test]
+fn a_leader_that_has_applied_nothing_offers_no_state_of_nothing() {
+    let mut played = Played::new(Hearer::Leader);
+    let term = played.replica.status().term;
+    // It has not one entry, it says, so it needs them from the first, which no log of ours has.
+    played.hear(2, &Message { term, index: 1, reject: true, ..of(MessageType::MsgAppendResponse, 2) });
+    played.replica.drain().unwrap();
+    assert!(played.replica.node.is_leader());
+}

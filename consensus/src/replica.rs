@@ -276,7 +276,8 @@ impl<M: StateMachine> Replica<M> {
     fn serve_snapshot(&mut self) -> Result<(), WalError> {
         let applied = self.machine.applied_index();
         match self.node.log().take_wanted() {
-            Some(wanted) if wanted <= applied => {
+            // A state that is behind the log's beginning, as founders' is at first, stands for no entry of it.
+            Some(wanted) if wanted <= applied && applied + 1 >= self.node.log().first() => {
                 self.snapshots.offer(applied, self.machine.snapshot());
                 self.node.log_mut().offer_snapshot(applied)
             }
