@@ -97,6 +97,8 @@ fn main() {
         // A pair of its own: what the other sections wrote is in memory and on disk too.
         let (mut ours, mut etcd) = world.clusters(3, &[]);
         world.run(async |world| {
+            // One of these is asked for when a member that was started again is to answer.
+            world.first_records(&ours, &etcd).await;
             let of_ours = world.objects(&mut ours).await;
             let of_etcd = world.objects(&mut etcd).await;
             of_ours.print_ratios(&of_etcd);
