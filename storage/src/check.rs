@@ -16,7 +16,7 @@ use crate::{
     key::Key,
     purging::Superseded,
     revision::Revision,
-    state::{Counters, Fingerprint, State},
+    state::{Counters, Fingerprint, Print, State},
 };
 
 /// A whole blob behind the key of its first row; most are one row, and are not copied.
@@ -87,8 +87,8 @@ impl Place {
 pub(crate) struct Seen {
     at: Location,
     key: Key,
-    /// The create revision and the version of the record it wrote; nothing when it was a deletion.
-    counters: Option<(Revision, u64)>,
+    /// The record it wrote, and that one's part of the fingerprint; nothing when it was a deletion.
+    wrote: Option<(Counters, Print)>,
     before: Option<Location>,
 }
 
@@ -164,8 +164,12 @@ impl<'a> Stretch<'a> {
         if let Some(claim) = &mut open.claim {
             claim.link.part(bytes);
         }
-        let (key, counters) = (Key::from(entry.key), entry.counters());
-        self.seen.push(Seen { at, key, counters, before: entry.before });
+        let key = Key::from(entry.key);
+        let wrote = entry.counters().map(|(create_revision, version)| {
+            let counters = Counters { create_revision, at, version };
+            (counters, Print::of(&key, &counters))
+        });
+        self.seen.push(Seen { at, key, wrote, before: entry.before });
         Ok(())
     }
 
@@ -203,13 +207,15 @@ pub(crate) struct History<'a> {
     state: &'a State,
     reached: Place,
     index: Index,
+    /// Of the records in the index.
+    live: Fingerprint,
     superseded: VecDeque<Superseded>,
 }
 
 impl<'a> History<'a> {
     pub(crate) fn new(state: &'a State, cache_bytes: usize) -> History<'a> {
-        let index = Index::new(cache_bytes);
-        History { state, reached: Place::first(state), index, superseded: VecDeque::new() }
+        let (index, live) = (Index::new(cache_bytes), Fingerprint::default());
+        History { state, reached: Place::first(state), index, live, superseded: VecDeque::new() }
     }
 
     /// Takes the next stretch.
@@ -227,21 +233,24 @@ impl<'a> History<'a> {
 
     /// Takes the next entry of a stretch that will come.
     pub(crate) fn put(&mut self, seen: Seen) -> Result<(), String> {
-        let Seen { at, key, counters, before } = seen;
-        let replaced = match counters {
-            Some((create_revision, version)) => {
-                self.index.place(key, Counters { create_revision, at, version })
-            }
-            None => self.index.remove(&key),
+        let Seen { at, key, wrote, before } = seen;
+        let named = key.clone();
+        let replaced = match &wrote {
+            Some((counters, _)) => self.index.place(key, *counters),
+            None => self.index.displace(&key),
         };
         // What was given up of history may be gone, with what it replaced.
-        if at.revision >= self.state.first_retained() && replaced != before {
+        if at.revision >= self.state.first_retained() && replaced.map(|replaced| replaced.at) != before {
             let Location { revision, sub } = at;
             return Err(format!("revision {revision} entry {sub} does not follow the record before it"));
         }
-        self.superseded.extend(replaced.map(|what| Superseded { by: at.revision, what }));
-        if counters.is_none() {
-            self.superseded.push_back(Superseded { by: at.revision, what: at });
+        if let Some(replaced) = replaced {
+            self.live.remove(&named, &replaced);
+            self.superseded.push_back(Superseded { by: at.revision, what: replaced.at });
+        }
+        match wrote {
+            Some((_, print)) => self.live.count_in(print),
+            None => self.superseded.push_back(Superseded { by: at.revision, what: at }),
         }
         Ok(())
     }
@@ -256,10 +265,8 @@ impl<'a> History<'a> {
         if chain != self.state.chain {
             return Err("the chain ends in another hash than the state's".to_owned());
         }
-        let mut live = Fingerprint::default();
-        self.index.range(&Key::all()).for_each(|(key, slot)| live.add(key, &slot.counters));
-        if live != self.state.live {
-            let (found, expected) = (live.records(), self.state.live.records());
+        if self.live != self.state.live {
+            let (found, expected) = (self.live.records(), self.state.live.records());
             return Err(format!("{found} current records are not the {expected} the state counts"));
         }
         Ok((self.index, self.superseded))

@@ -66,10 +66,21 @@ impl Index {
         replaced
     }
 
-    /// Takes in what a revision wrote without its bytes, which are read from sled when they are asked for.
-    pub(crate) fn place(&mut self, key: Key, counters: Counters) -> Option<Location> {
-        let replaced = self.slots.insert(key, Slot { counters, value: None });
-        replaced.map(|slot| self.forget(slot))
+    /// Takes in what a revision wrote without its bytes, which are read from sled when they are asked for; answers what
+    /// was known of the record it replaced.
+    pub(crate) fn place(&mut self, key: Key, counters: Counters) -> Option<Counters> {
+        let replaced = self.slots.insert(key, Slot { counters, value: None })?;
+        let counters = replaced.counters;
+        self.forget(replaced);
+        Some(counters)
+    }
+
+    /// Takes out what a revision deleted; answers what was known of it.
+    pub(crate) fn displace(&mut self, key: &Key) -> Option<Counters> {
+        let removed = self.slots.remove(key)?;
+        let counters = removed.counters;
+        self.forget(removed);
+        Some(counters)
     }
 
     /// Takes out what a revision deleted; answers where it is.

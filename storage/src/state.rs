@@ -74,17 +74,44 @@ pub(crate) struct Fingerprint {
     sum: [u8; 16],
 }
 
+/// One record's part of a fingerprint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Print([u8; 16]);
+
+impl Print {
+    pub(crate) fn of(key: &Key, counters: &Counters) -> Print {
+        let mut hasher = Sha256::new();
+        hasher.update(counters.at.prefix());
+        hasher.update(counters.create_revision.0.to_be_bytes());
+        hasher.update(counters.version.to_be_bytes());
+        hasher.update(key.as_bytes());
+        let mut print = [0; 16];
+        print.iter_mut().zip(hasher.finalize()).for_each(|(ours, byte)| *ours = byte);
+        Print(print)
+    }
+}
+
 impl Fingerprint {
     /// Counts a record in.
-    pub(crate) fn add(&mut self, key: &Key, slot: &Counters) {
-        self.records = self.records.wrapping_add(1);
-        self.mix(key, slot);
+    pub(crate) fn add(&mut self, key: &Key, counters: &Counters) {
+        self.count_in(Print::of(key, counters));
     }
 
     /// Counts a record out.
-    pub(crate) fn remove(&mut self, key: &Key, slot: &Counters) {
+    pub(crate) fn remove(&mut self, key: &Key, counters: &Counters) {
+        self.count_out(Print::of(key, counters));
+    }
+
+    /// Counts a record in whose part is known.
+    pub(crate) fn count_in(&mut self, print: Print) {
+        self.records = self.records.wrapping_add(1);
+        self.mix(print);
+    }
+
+    /// Counts a record out whose part is known.
+    pub(crate) fn count_out(&mut self, print: Print) {
         self.records = self.records.wrapping_sub(1);
-        self.mix(key, slot);
+        self.mix(print);
     }
 
     /// How many records there are.
@@ -92,15 +119,8 @@ impl Fingerprint {
         self.records
     }
 
-    fn mix(&mut self, key: &Key, slot: &Counters) {
-        let mut hasher = Sha256::new();
-        hasher.update(slot.at.prefix());
-        hasher.update(slot.create_revision.0.to_be_bytes());
-        hasher.update(slot.version.to_be_bytes());
-        hasher.update(key.as_bytes());
-        for (sum, byte) in self.sum.iter_mut().zip(hasher.finalize()) {
-            *sum ^= byte;
-        }
+    fn mix(&mut self, Print(print): Print) {
+        self.sum.iter_mut().zip(print).for_each(|(sum, byte)| *sum ^= byte);
     }
 }
 
