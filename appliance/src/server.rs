@@ -219,13 +219,12 @@ async fn start(config: Config) -> Result<Started, ServerError> {
         ports,
         data_dir: data_dir.path().to_owned(),
     };
-    let opened = match Opened::open(&data_dir, &identity).await {
+    let opened = match Opened::open(&config, &data_dir, &identity).await {
         Err(error) if error.is_loss() => return mend(&data_dir, &identity, error),
         opened => opened?,
     };
     let keyring = Arc::new(open_keyring(&data_dir, &identity, &reached_on, api_port, &opened.reader())?);
-    let start =
-        Start { config: &config, data_dir: &data_dir, identity: &identity, own, keyring: &keyring, listener };
+    let start = Start { data_dir: &data_dir, identity: &identity, own, keyring: &keyring, listener };
     let mut member = match Member::start(opened, start).await {
         Err(error) if error.is_loss() => return mend(&data_dir, &identity, error),
         member => member?,

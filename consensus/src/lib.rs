@@ -134,6 +134,7 @@ pub use config::{COMMAND_BYTES_MAX, Config};
 pub use error::{ChangeError, ProposeError, ReadError, StartError, StopReason};
 pub use handle::Raft;
 pub use input::QueueFull;
+pub use log::LogFiles;
 pub use message::{
     Beat, Incoming, IncomingPayload, MemberChange, Origin, Outgoing, Payload, Refusal, Sender, SnapshotBody,
 };
@@ -150,13 +151,24 @@ pub fn start<M: StateMachine>(
     origin: Origin,
     send: Sender,
 ) -> Result<Raft, StartError> {
+    start_over(LogFiles::open(&config)?, config, machine, origin, send)
+}
+
+/// The same over a log whose files were opened before, with the same configuration.
+pub fn start_over<M: StateMachine>(
+    files: LogFiles,
+    config: Config,
+    machine: M,
+    origin: Origin,
+    send: Sender,
+) -> Result<Raft, StartError> {
     let incarnation = getrandom::u64().map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
     let founders = match origin {
         Origin::Founder => vec![config.node_id],
         Origin::Joiner => Vec::new(),
     };
     let tick = config.tick;
-    let replica = replica::Replica::start(&config, machine, &founders, incarnation, send)?;
+    let replica = replica::Replica::start_over(files, &config, machine, &founders, incarnation, send)?;
     let (inputs, queue) = input::queue();
     let (status, shown) = watch::channel(replica.status());
     let (reason, stopped) = watch::channel(None);

@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     divergence::Divergence,
     error::{ProposeError, ReadError, StartError},
-    log::Log,
+    log::{Log, LogFiles},
     message::{Incoming, IncomingPayload, Outgoing, Payload, Refusal, Sender},
     node::{Node, Reign},
     peers::{Peer, Peers},
@@ -71,8 +71,8 @@ struct Keep {
 }
 
 impl<M: StateMachine> Replica<M> {
-    /// Opens the log under `config.data_dir`, a new one with the voters `founders`, and starts raft over it.
-    /// `incarnation` must be fresh: it tells this life's proposals and reads from those before.
+    /// Opens the log under `config.data_dir`, and starts over it.
+    #[cfg(test)]
     pub(crate) fn start(
         config: &Config,
         machine: M,
@@ -80,8 +80,20 @@ impl<M: StateMachine> Replica<M> {
         incarnation: u64,
         send: Sender,
     ) -> Result<Replica<M>, StartError> {
-        config.check().map_err(StartError::Config)?;
-        let log = Log::open(config, founders, machine.applied_index())?;
+        Replica::start_over(LogFiles::open(config)?, config, machine, founders, incarnation, send)
+    }
+
+    /// Starts raft over the log in these files, a new one with the voters `founders`. `incarnation` must be fresh: it
+    /// tells this life's proposals and reads from those before.
+    pub(crate) fn start_over(
+        files: LogFiles,
+        config: &Config,
+        machine: M,
+        founders: &[u64],
+        incarnation: u64,
+        send: Sender,
+    ) -> Result<Replica<M>, StartError> {
+        let log = Log::of(files, config, founders, machine.applied_index())?;
         let applied = log.applied_floor(machine.applied_index());
         let (entries, bytes) = log.size();
         let mut checkpoints = Checkpoints::new(config.checkpoint_entries, config.checkpoint_bytes);

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use appliance_consensus::transport::{self, Links, Options, Serving};
-use appliance_consensus::{Config as RaftConfig, Origin, Outgoing, Raft, Sender, StartError, WalError};
+use appliance_consensus::{
+    Config as RaftConfig, LogFiles, Origin, Outgoing, Raft, Sender, StartError, WalError,
+};
 use appliance_storage::{OpenError, Reader, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -84,30 +86,44 @@ fn is_damaged_log(error: &StartError) -> bool {
         if !reason.contains("(os error"))
 }
 
-/// A store that is open, before anything drives it.
+/// A store and a log that are open, before anything drives them.
 pub(crate) struct Opened {
     store: Store,
     reader: Reader,
+    log: LogFiles,
+    raft: RaftConfig,
 }
 
 impl Opened {
-    /// Opens the store where nothing else waits for it: after a power cut this may take long.
-    pub(crate) async fn open(data_dir: &DataDir, identity: &NodeIdentity) -> Result<Opened, MemberError> {
+    /// Opens both, where nothing else waits for it: after a power cut this may take long. Side by side, since most of
+    /// either is one thread that reads.
+    pub(crate) async fn open(
+        config: &Config,
+        data_dir: &DataDir,
+        identity: &NodeIdentity,
+    ) -> Result<Opened, MemberError> {
         let log = data_dir.join(LOG);
         if identity.formed && !log.is_dir() {
             return Err(MemberError::LogMissing { path: log });
         }
         let path = data_dir.join(STORE);
         let cluster = Some(identity.store_cluster());
+        let raft = raft_config(config, identity, data_dir.path());
+        let files = tokio::task::spawn_blocking({
+            let raft = raft.clone();
+            move || LogFiles::open(&raft)
+        });
         let opened = tokio::task::spawn_blocking(move || {
             let store = Store::open(&path, StoreOptions { cluster, ..StoreOptions::default() })?;
             if let Some(healed) = store.healed() {
                 tracing::warn!("the store was damaged and is being rebuilt: {healed:?}");
             }
-            let reader = store.reader();
-            Ok(Opened { store, reader })
+            Ok(store)
         });
-        opened.await.unwrap_or(Err(MemberError::StoreThread))
+        let (store, log) = tokio::join!(opened, files);
+        let store: Store = store.unwrap_or(Err(MemberError::StoreThread))?;
+        let log = log.map_err(|_| MemberError::StoreThread)??;
+        Ok(Opened { reader: store.reader(), store, log, raft })
     }
 
     /// What it holds.
@@ -118,7 +134,6 @@ impl Opened {
 
 /// What a member is started with.
 pub(crate) struct Start<'a> {
-    pub(crate) config: &'a Config,
     pub(crate) data_dir: &'a DataDir,
     pub(crate) identity: &'a NodeIdentity,
     pub(crate) own: Own,
@@ -139,8 +154,8 @@ pub(crate) struct Member {
 impl Member {
     /// Starts raft over the store, and the way to the others.
     pub(crate) async fn start(opened: Opened, start: Start<'_>) -> Result<Member, MemberError> {
-        let Start { config, data_dir, identity, own, keyring, listener } = start;
-        let Opened { store, reader } = opened;
+        let Start { data_dir, identity, own, keyring, listener } = start;
+        let Opened { store, reader, log, raft: raft_config } = opened;
         let directory = Directory::start(own.clone(), reader.clone());
         let origin = if identity.is_joiner() { Origin::Joiner } else { Origin::Founder };
         let (sender, transport) = match identity.removed {
@@ -150,10 +165,9 @@ impl Member {
                 (sender, Some(transport))
             }
         };
-        let raft_config = raft_config(config, identity, data_dir.path());
         let state = planted::state(store, data_dir.path());
         let started = tokio::task::spawn_blocking(move || {
-            appliance_consensus::start(raft_config, state, origin, sender)
+            appliance_consensus::start_over(log, raft_config, state, origin, sender)
         });
         let raft = started.await.map_err(|_| MemberError::StoreThread)??;
         let serving = transport.map(|transport| {

@@ -18,6 +18,7 @@ use crate::{
     wal::{Slot, Wal, WalError},
 };
 
+pub use opening::LogFiles;
 pub(crate) use opening::bootstrap_at;
 
 /// The index and term of the synthetic snapshot every cluster begins with. Its first members stand in its conf state,

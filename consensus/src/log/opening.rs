@@ -22,14 +22,34 @@ use crate::{
 /// Entries read at once when the log is checked at start.
 const CHECK_BYTES: u64 = 1_024 * 1_024;
 
+/// The files of a log, opened and not looked at: that reads all of them, and can go on while the state is being opened.
+pub struct LogFiles(Wal);
+
+impl LogFiles {
+    /// Opens the log's files under `config.data_dir`, or makes them. Heals a torn tail and refuses any other damage.
+    pub fn open(config: &Config) -> Result<LogFiles, StartError> {
+        config.check().map_err(StartError::Config)?;
+        Ok(LogFiles(Wal::open(&config.wal_dir(), config.wal_file_bytes)?))
+    }
+}
+
 impl Log {
     /// Opens the log of `config.node_id`. A new one begins with the voters `founders`; with none it is the log of a
     /// joiner, which has nothing until a leader sends it a snapshot.
     ///
     /// `applied` is what the state holds: a state without any log has lost it, and a new log would contradict it.
     pub(crate) fn open(config: &Config, founders: &[u64], applied: u64) -> Result<Log, StartError> {
+        Log::of(LogFiles::open(config)?, config, founders, applied)
+    }
+
+    /// The same over files that are open.
+    pub(crate) fn of(
+        LogFiles(mut wal): LogFiles,
+        config: &Config,
+        founders: &[u64],
+        applied: u64,
+    ) -> Result<Log, StartError> {
         let dir = config.wal_dir();
-        let mut wal = Wal::open(&dir, config.wal_file_bytes)?;
         match wal.get::<SnapshotMetadata>(Slot::Member)? {
             None if applied > 0 => return Err(StartError::LogBehindState { dir, applied, last: 0 }),
             None => bootstrap(&mut wal, config, founders)?,
