@@ -190,7 +190,13 @@ async fn start(config: Config) -> Result<Started, ServerError> {
     // 3. The data directory.
     let data_dir = DataDir::open(&config.data_dir)?;
     recover_if_asked(&data_dir, config.force_new_cluster).await?;
-    let settled = entry::settle(&config, &data_dir)?;
+    let settled = match entry::settle(&config, &data_dir) {
+        Ok(settled) => settled,
+        Err(error) => {
+            entry::decline(&config, &data_dir, &error).await;
+            return Err(error.into());
+        }
+    };
     if matches!(settled, Settled::Founds(_)) {
         Enforcer::check_new(&config).await?;
     }

@@ -179,7 +179,7 @@ fn a_node_with_another_clusters_data_is_refused_at_both_ends() {
     let mut cluster = Cluster::prepare(3, Options { seed: seed(), ..Options::default() });
     cluster.nodes[0].run();
     cluster.join(1, 0);
-    // Told to join somebody of whom its data says nothing, it does not even ask.
+    // Told to join somebody of whom its data says nothing, it will not, and says so there too.
     cluster.nodes[2].run();
     cluster.nodes[2].stop();
     let token = cluster.token(0, &[]);
@@ -188,6 +188,8 @@ fn a_node_with_another_clusters_data_is_refused_at_both_ends() {
     let said = cluster.nodes[2].log();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("belongs to a member of cluster"), "{said}");
+    let heard = cluster.nodes[0].logged("its data directory belongs to a member of cluster");
+    assert!(heard.contains("WARN") && heard.contains("h3"), "{heard}");
 
     // Where a member that it knows was, there is one of another cluster now: it asks, and neither believes the other.
     cluster.nodes[0].kill();

@@ -46,6 +46,18 @@ pub(crate) fn settle(config: &Config, data_dir: &DataDir) -> Result<Settled, Ent
     Ok(settled)
 }
 
+/// Says what [`settle`] refused where somebody else waits for it too: at the member that this node was told to join.
+pub(crate) async fn decline(config: &Config, data_dir: &DataDir, error: &EntryError) {
+    let (EntryError::Identity(IdentityError::OtherCluster { .. }), Some(target), Some(token)) =
+        (error, &config.join, &config.token)
+    else {
+        return;
+    };
+    if let Ok(Some(identity)) = identity::load(data_dir.path()) {
+        join_client::decline(target, token, &identity).await;
+    }
+}
+
 /// Makes it so, durably; asks other members if it must.
 pub(crate) async fn enter(
     config: &Config,

@@ -103,6 +103,9 @@ impl Reception {
         now: OffsetDateTime,
     ) -> Result<JoinAnswer, JoinRefusal> {
         self.greet(records, caller, request, now).await?;
+        if let Some(cluster) = request.belongs_to.clone() {
+            return Err(JoinRefusal::OtherCluster { cluster });
+        }
         let number = identity::cluster_number(&self.cluster).unwrap_or_default();
         let who = Who::new(number, request.member.0, &request.name, &hosts(request)?);
         let issuer = Issuer::new(records.clone(), self.keyring.clone());

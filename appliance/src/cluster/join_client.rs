@@ -48,6 +48,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// For one question: a member waits this long for its own quorum, and a little more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// For telling a member that nobody will come.
+const DECLINE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why a node is no member.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JoinError {
@@ -209,6 +212,7 @@ impl Joiner<'_> {
                 protocol: planted::protocol(),
                 now_ms: author::now_ms(),
                 replaces: intent.replaces,
+                belongs_to: None,
             };
             let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(target, tls.clone(), &request)).await;
             let late =
@@ -248,6 +252,38 @@ impl Joiner<'_> {
             forget(self.data_dir);
         }
         Ok(identity)
+    }
+}
+
+/// Tells a member that a node it has a token for will not come, since its data is of another cluster: whoever waits for it
+/// there would look in vain for a reason. The request asks for nothing (it has no key), so that no member of any version
+/// lets it in. Whether it is heard changes nothing here.
+pub(crate) async fn decline(target: &JoinTarget, token: &Secret, identity: &NodeIdentity) {
+    let text = token.0.trim();
+    let Some(tls) = text.parse::<JoinToken>().ok().and_then(|token| join_trust::pinned(&token.pin).ok())
+    else {
+        return;
+    };
+    let nowhere = vec![format!("{}:0", identity.node_name)];
+    let request = JoinRequest {
+        token: Some(text.to_owned()),
+        member: MemberId::random(),
+        name: identity.node_name.clone(),
+        csr: String::new(),
+        peer: nowhere.clone(),
+        api: nowhere,
+        version: version::VERSION.to_owned(),
+        protocol: planted::protocol(),
+        now_ms: author::now_ms(),
+        replaces: None,
+        belongs_to: Some(identity.cluster_id.clone()),
+    };
+    let told = tokio::time::timeout(DECLINE_TIMEOUT, ask(&target.to_string(), tls, &request)).await;
+    match told {
+        Ok(Err(JoinError::Refused { .. })) => {}
+        Ok(Ok(_)) => tracing::warn!("{target} took a node in that asked for nothing"),
+        Ok(Err(error)) => tracing::debug!("{target} could not be told: {error}"),
+        Err(_) => tracing::debug!("{target} could not be told in time"),
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) struct JoinRequest {
     /// The member it was until its data was lost.
     #[serde(default)]
     pub(crate) replaces: Option<MemberId>,
+    /// The cluster that its data is of: it will not be a member, and tells whoever waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) belongs_to: Option<String>,
 }
 
 /// It is one.

@@ -24,6 +24,11 @@ pub(crate) enum JoinRefusal {
     Protocol { theirs: u32, version: String },
     #[error("its clock is {by} {than} this member's; set it, by NTP for example, and try again")]
     Clock { by: String, than: &'static str },
+    #[error(
+        "its data directory belongs to a member of cluster {cluster}; start it without --join, or name another --data-dir \
+         there to join as a new node"
+    )]
+    OtherCluster { cluster: String },
     #[error(transparent)]
     Token(#[from] TokenRefusal),
     #[error("neither a join token nor the certificate of member {old} speaks for it")]
@@ -70,7 +75,8 @@ impl From<JoinRefusal> for Refusal {
             | JoinRefusal::NotThatMember { .. }
             | JoinRefusal::Removed { .. } => (403, Reason::Forbidden),
             JoinRefusal::Token(_) => (401, Reason::Unauthorized),
-            JoinRefusal::NameTaken { .. }
+            JoinRefusal::OtherCluster { .. }
+            | JoinRefusal::NameTaken { .. }
             | JoinRefusal::AddressTaken { .. }
             | JoinRefusal::IdRemoved(_)
             | JoinRefusal::IdTaken(_) => (409, Reason::Conflict),

@@ -9,6 +9,7 @@ use super::join_protocol::{ADDRESSES_MAX, CLOCK_TOLERANCE_MS, Envelope, JoinRequ
 use super::join_refusal::JoinRefusal;
 use super::records::PROTOCOL;
 use crate::config::{Host, parse_node_name};
+use crate::identity::cluster_number;
 
 /// Reads a request, first what every version understands. Whether its node may join is nobody's question yet.
 pub(crate) fn understand(body: &[u8], now: OffsetDateTime) -> Result<JoinRequest, JoinRefusal> {
@@ -25,6 +26,11 @@ pub(crate) fn understand(body: &[u8], now: OffsetDateTime) -> Result<JoinRequest
         if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
             return Err(JoinRefusal::Malformed(format!("a member has 1 to {ADDRESSES_MAX} addresses")));
         }
+    }
+    if let Some(cluster) = &request.belongs_to
+        && cluster_number(cluster).is_none()
+    {
+        return Err(JoinRefusal::Malformed("belongsTo is no cluster's id".to_owned()));
     }
     clock(request.now_ms, u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default())?;
     Ok(request)
@@ -104,6 +110,7 @@ pub(crate) mod tests {
             ("name", json!("-x"), 400, "node name"),
             ("member", json!("0"), 400, "16 hexadecimal"),
             ("peer", json!([]), 400, "1 to 16 addresses"),
+            ("belongsTo", json!("\u{1b}[2J"), 400, "no cluster's id"),
         ] {
             let (found, text) = refusal(field, value);
             assert!(found == code && text.contains(says), "{field}: {found} {text}");
