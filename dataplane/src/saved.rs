@@ -2,7 +2,7 @@
 //! revision beyond which this host never went.
 //!
 //! A script is written atomically and only when it changed. The one before it is kept, and each proves that it is whole
-//! ([`whole`](crate::whole)): a disk that rots in one of them costs a change of policy, not the policy. We read them for
+//! (`whole`): a disk that rots in one of them costs a change of policy, not the policy. We read them for
 //! one purpose: to put the last ruleset back as long as we know no other. A start that finds no table of ours in the
 //! kernel does, or one that somebody emptied, before anything that needs the network or a disk that can be written; and
 //! the reconciler does when others change the table before the store is known, or did before it began.
