@@ -128,6 +128,7 @@ fn a_host_without_quorum_repairs_its_ruleset_and_polices_interfaces_that_come() 
     eventually_true("the ruleset to be saved", has_endpoint);
 
     (0..3).for_each(|number| cluster.nodes[number].kill());
+    let before = cluster.nodes[0].log().len();
     cluster.nodes[0].spawn();
     let namespace = &cluster.hosts[0].namespace;
     let open = || {
@@ -138,7 +139,8 @@ fn a_host_without_quorum_repairs_its_ruleset_and_polices_interfaces_that_come() 
         eventually_true("the host to be closed again", closed);
     };
     let _ = cluster.nodes[0].logged("which stands until the store is known");
-    let _ = cluster.nodes[0].logged("enforcing in table inet appliance");
+    let since = || cluster.nodes[0].log().split_off(before);
+    eventually_true("it to enforce again", || since().contains("enforcing in table inet appliance"));
     open();
     let _ = cluster.nodes[0].logged("follows its own copy of the policy");
     namespace.ip(&["link", "add", "eth1", "type", "veth", "peer", "name", "far1"]);
