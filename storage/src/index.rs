@@ -85,7 +85,7 @@ impl Index {
 
     /// Takes out what a revision deleted; answers where it is.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Location> {
-        self.slots.remove(key).map(|slot| self.forget(slot))
+        self.displace(key).map(|removed| removed.at)
     }
 
     fn forget(&mut self, slot: Slot) -> Location {

@@ -16,7 +16,7 @@ use appliance_tests::netns::Host;
 use appliance_tests::packets::{self, Listeners};
 
 use crate::cluster_disks::{Rotten, rot};
-use crate::cluster_policy::{CLOSED, OPEN, answers_during, endpoints};
+use crate::cluster_policy::{CLOSED, OPEN, answers_during, endpoints, visited};
 
 pub(crate) fn enforcing() -> Cluster {
     Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() })
@@ -53,10 +53,7 @@ fn kubectl_at(cluster: &Cluster, number: usize, arguments: &[&str], input: &str)
 #[test]
 fn every_node_takes_writes_and_every_host_is_policed() {
     let cluster = enforcing();
-    let stranger = cluster.network.host(99);
-    let _listeners: Vec<Listeners> =
-        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
-    let hosts: Vec<IpAddr> = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    let (stranger, hosts, _listeners) = visited(&cluster);
     assert!(hosts.iter().all(|host| packets::tcp(&stranger.namespace, *host, CLOSED)), "open before policy");
 
     for (number, manifest) in endpoints(3).split("---\n").skip(1).enumerate() {
@@ -166,10 +163,7 @@ fn each_says_how_it_stands(cluster: &Cluster, [whole, healed, waiting]: [usize; 
 #[test]
 fn hosts_that_start_without_table_quorum_or_whole_data_have_their_last_policy_before_anything_else() {
     let mut cluster = enforcing();
-    let stranger = cluster.network.host(99);
-    let _listeners: Vec<Listeners> =
-        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
-    let hosts: Vec<IpAddr> = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    let (stranger, hosts, _listeners) = visited(&cluster);
     closed_cluster(&stranger, &cluster, &hosts);
 
     // As after a power cut on hosts whose boot unit is not installed, with the switch between them out as well.

@@ -69,13 +69,18 @@ pub(crate) fn answers_during(stranger: &Host, hosts: &[IpAddr], f: impl FnOnce()
     (sent.into_inner(), answered.into_inner())
 }
 
+/// A host that belongs to no cluster, the addresses of those that do, and what answers there as long as it is kept.
+pub(crate) fn visited(cluster: &Cluster) -> (Host, Vec<IpAddr>, Vec<Listeners>) {
+    let listeners =
+        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
+    let hosts = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    (cluster.network.host(99), hosts, listeners)
+}
+
 #[test]
 fn no_host_opens_while_nodes_die_lose_each_other_and_come_back() {
     let mut cluster = Cluster::form_with(3, Options { seed: seed(), enforce: true, ..Options::default() });
-    let stranger = cluster.network.host(99);
-    let _listeners: Vec<Listeners> =
-        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
-    let hosts: Vec<IpAddr> = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    let (stranger, hosts, _listeners) = visited(&cluster);
     // Known to work before anything is closed, or closed ports would prove nothing.
     assert!(hosts.iter().all(|host| packets::udp(&stranger.namespace, *host, CLOSED)));
     let _ = cluster.nodes[1].ctl_with(&["apply", "-f", "-"], &endpoints(3)).success();

@@ -13,7 +13,7 @@ use appliance_tests::packets::{self, Listeners};
 use appliance_tests::tmpfs::Tmpfs;
 
 use crate::cluster_join::{closed_cluster, enforcing, none, reached};
-use crate::cluster_policy::{CLOSED, OPEN, answers_during};
+use crate::cluster_policy::{CLOSED, OPEN, answers_during, visited};
 use crate::durability::refuses;
 use crate::units;
 use crate::world::{BARE, World};
@@ -102,10 +102,7 @@ fn a_host_whose_disk_can_not_be_written_has_its_last_policy() {
 #[test]
 fn a_member_that_is_removed_before_its_copy_arrived_keeps_its_host_closed() {
     let mut cluster = enforcing();
-    let stranger = cluster.network.host(99);
-    let _listeners: Vec<Listeners> =
-        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
-    let hosts: Vec<IpAddr> = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    let (stranger, hosts, _listeners) = visited(&cluster);
     closed_cluster(&stranger, &cluster, &hosts);
     cluster.nodes[2].kill();
     fs::remove_dir_all(cluster.nodes[2].data_dir().join("wal")).expect("lose the log");
@@ -144,10 +141,7 @@ fn a_member_that_is_removed_before_its_copy_arrived_keeps_its_host_closed() {
 #[test]
 fn a_host_that_is_to_join_again_keeps_its_last_policy_through_a_reboot() {
     let mut cluster = enforcing();
-    let stranger = cluster.network.host(99);
-    let _listeners: Vec<Listeners> =
-        cluster.hosts.iter().map(|host| Listeners::new(&host.namespace, &[CLOSED, OPEN])).collect();
-    let hosts: Vec<IpAddr> = cluster.hosts.iter().map(|host| IpAddr::V4(host.ipv4)).collect();
+    let (stranger, hosts, _listeners) = visited(&cluster);
     closed_cluster(&stranger, &cluster, &hosts);
     let id = cluster.status(2).expect("a status")["cluster"].as_str().unwrap_or_default().to_owned();
     (0..2).for_each(|number| cluster.nodes[number].kill());
