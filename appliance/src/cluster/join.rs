@@ -36,7 +36,7 @@ use super::join_request::{hosts, understand};
 use super::keyring::Keyring;
 use super::keys::Who;
 use super::peers::Peer;
-use super::records::{self, MEMBERS, MemberId, MemberRecord, Other, RemovedRecord, TokenRecord};
+use super::records::{self, MEMBERS, MemberId, MemberRecord, RemovedRecord, TokenRecord};
 use super::registry::{self, Committed, Look, Records, RecordsError, Standing};
 use super::token::{JoinToken, TokenRefusal};
 use crate::api::caller::{Caller, Identity, Role};
@@ -252,11 +252,12 @@ async fn look(
             let successor = MemberRecord { held, ..candidate.clone() };
             admission.then[0] = registry::put(member_key, &successor)?;
             let tombstone = RemovedRecord {
-                name: request.name.clone(),
-                at: records::whole_seconds(now),
-                by: format!("member {id}, its successor with a fresh copy"),
                 successor: Some(id),
-                other: Other::new(),
+                ..RemovedRecord::new(
+                    &request.name,
+                    format!("member {id}, its successor with a fresh copy"),
+                    now,
+                )
             };
             admission.then.push(Op::Delete { key: records::member_key(old) });
             admission.then.push(registry::put(records::removed_key(old), &tombstone)?);
@@ -394,13 +395,7 @@ mod tests {
     async fn a_join_that_a_removal_overtook_adds_nobody() {
         let api = Harness::start().await;
         let request = understand(request().to_string().as_bytes(), NOW).expect("understood");
-        let tombstone = RemovedRecord {
-            name: request.name.clone(),
-            at: NOW,
-            by: "root".to_owned(),
-            successor: None,
-            other: Other::new(),
-        };
+        let tombstone = RemovedRecord::new(request.name.clone(), "root", NOW);
         let put = registry::put(records::removed_key(request.member), &tombstone).expect("encodes");
         let author = crate::author::node("n1", "test");
         api.cluster.records.txn(author, Vec::new(), vec![put]).await.expect("written");
@@ -436,7 +431,7 @@ mod tests {
             used_by: Vec::new(),
             created_by: "admin".to_owned(),
             description: String::new(),
-            other: Other::new(),
+            other: records::Other::new(),
         };
         let token = used(token, "n2");
         assert_eq!((token.uses_left, token.used_by), (Some(0), vec!["n2".to_owned()]));

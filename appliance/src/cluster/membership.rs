@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::handle::ClusterHandle;
 use super::peers::Peers;
-use super::records::{self, MEMBERS, MemberId, MemberRecord, Other, RemovedRecord};
+use super::records::{self, MEMBERS, MemberId, MemberRecord, RemovedRecord};
 use super::registry::{self, Committed, Look, RecordsError, Standing};
 use crate::author;
 
@@ -190,13 +190,7 @@ async fn change(raft: &Raft, change: MemberChange) -> Result<(), MembershipError
 /// Removes what the records say of a member that raft no longer counts.
 async fn bury(cluster: &ClusterHandle, author: &Author, named: &Named) -> Result<(), RecordsError> {
     let (member, removed) = (records::member_key(named.id), records::removed_key(named.id));
-    let tombstone = RemovedRecord {
-        name: named.name.clone(),
-        at: records::whole_seconds(OffsetDateTime::now_utc()),
-        by: author.name.clone(),
-        successor: None,
-        other: Other::new(),
-    };
+    let tombstone = RemovedRecord::new(named.name.clone(), author.name.clone(), OffsetDateTime::now_utc());
     let mut compare = Vec::new();
     let mut then = vec![Op::Delete { key: member }, registry::put(removed, &tombstone)?];
     let name_key = records::name_key(&named.name);
@@ -372,13 +366,7 @@ mod tests {
     #[tokio::test]
     async fn a_member_that_has_a_tombstone_counts_no_more() {
         let api = with_learner(None).await;
-        let tombstone = RemovedRecord {
-            name: "n2".to_owned(),
-            at: records::whole_seconds(OffsetDateTime::now_utc()),
-            by: "root".to_owned(),
-            successor: None,
-            other: Other::new(),
-        };
+        let tombstone = RemovedRecord::new("n2", "root", OffsetDateTime::now_utc());
         let key = records::removed_key(MemberId(0xff));
         write(&api, registry::put(key, &tombstone).expect("encodes")).await;
         let mut spared = Spared::new();

@@ -176,6 +176,19 @@ pub(crate) struct RemovedRecord {
     pub(crate) other: Other,
 }
 
+impl RemovedRecord {
+    /// A member whose host was put out; where the host goes on as another member, its successor comes on top.
+    pub(crate) fn new(name: impl Into<String>, by: impl Into<String>, at: OffsetDateTime) -> RemovedRecord {
+        RemovedRecord {
+            name: name.into(),
+            at: whole_seconds(at),
+            by: by.into(),
+            successor: None,
+            other: Other::new(),
+        }
+    }
+}
+
 /// A join token: enough to check one, not enough to use it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -8,9 +8,7 @@ use crate::api::caller::Role;
 use crate::api::harness::{Harness, Reply, endpoint};
 use crate::author;
 use crate::cluster::certificate::Certificate;
-use crate::cluster::records::{
-    self, CredentialRecord, MemberId, MemberRecord, Other, RemovedRecord, TokenRecord,
-};
+use crate::cluster::records::{self, CredentialRecord, MemberId, MemberRecord, RemovedRecord, TokenRecord};
 use crate::cluster::registry::{self, Look};
 use crate::cluster::token::JoinToken;
 
@@ -326,13 +324,7 @@ async fn a_nodes_certificate_counts_for_as_long_as_the_node_is_a_member() {
     let node = harness.as_role("system:node:gone", Role::Node("gone".to_owned()));
     let own = "/apis/projectcalico.org/v3/nodes/gone";
     assert_eq!(node.get(own).await.code, 404, "known, and has no Node");
-    let removed = RemovedRecord {
-        name: "gone".to_owned(),
-        at: records::whole_seconds(OffsetDateTime::now_utc()),
-        by: "root".to_owned(),
-        successor: None,
-        other: Other::new(),
-    };
+    let removed = RemovedRecord::new("gone", "root", OffsetDateTime::now_utc());
     put(&harness, registry::put(records::removed_key(MemberId(7)), &removed).expect("encodes")).await;
     assert_eq!(node.get(own).await.code, 401);
     put(&harness, registry::put(records::name_key("gone"), &"0000000000000008").expect("encodes")).await;
@@ -356,13 +348,7 @@ async fn the_administrators_certificate_of_a_host_that_was_put_out_opens_nothing
         assert_eq!(admin.get("/cluster/tokens").await.code, 200);
     }
     let mut watch = stolen.until(far()).watch("hostendpoints?watch=1").await;
-    let removed = RemovedRecord {
-        name: "gone".to_owned(),
-        at: records::whole_seconds(OffsetDateTime::now_utc()),
-        by: "root".to_owned(),
-        successor: None,
-        other: Other::new(),
-    };
+    let removed = RemovedRecord::new("gone", "root", OffsetDateTime::now_utc());
     put(&harness, registry::put(records::removed_key(MemberId(7)), &removed).expect("encodes")).await;
     for path in ["/cluster/tokens", "/cluster/snapshot", "hostendpoints"] {
         assert_eq!(stolen.get(path).await.code, 401, "{path}");
@@ -384,23 +370,15 @@ async fn a_member_that_began_again_is_who_it_was_until_it_is_removed() {
     let before = harness.as_role("system:node:n2", Role::Node("n2".to_owned())).showing(member_uri(1, 7));
     let own = "/apis/projectcalico.org/v3/nodes/n2";
     for (id, successor, code) in [(7, Some(MemberId(8)), 404), (8, Some(MemberId(9)), 404), (9, None, 401)] {
-        let removed = RemovedRecord {
-            name: "n2".to_owned(),
-            at: records::whole_seconds(OffsetDateTime::now_utc()),
-            by: "n2".to_owned(),
-            successor,
-            other: Other::new(),
-        };
+        let removed =
+            RemovedRecord { successor, ..RemovedRecord::new("n2", "n2", OffsetDateTime::now_utc()) };
         put(&harness, registry::put(records::removed_key(MemberId(id)), &removed).expect("encodes")).await;
         assert_eq!(before.get(own).await.code, code, "member {id} is removed");
     }
     // One that names itself for ever is no member that anybody knows.
     let removed = RemovedRecord {
-        name: "n2".to_owned(),
-        at: records::whole_seconds(OffsetDateTime::now_utc()),
-        by: "n2".to_owned(),
         successor: Some(MemberId(7)),
-        other: Other::new(),
+        ..RemovedRecord::new("n2", "n2", OffsetDateTime::now_utc())
     };
     put(&harness, registry::put(records::removed_key(MemberId(9)), &removed).expect("encodes")).await;
     assert_eq!(before.get(own).await.code, 401);
